@@ -1,0 +1,41 @@
+"""LatentWire: compress a context once, send it as bytes, let frozen language models answer from it.
+
+The package itself needs numpy only; what needs torch is imported on first use.
+"""
+
+from importlib import import_module
+from typing import Any
+
+from latentwire.errors import LatentWireError
+from latentwire.latent import Latent
+
+__version__ = "0.1.0"
+__all__ = [
+    "DATASETS",
+    "METHODS",
+    "Example",
+    "Latent",
+    "LatentWireError",
+    "Reader",
+    "answer",
+    "compress",
+    "fit",
+    "load_reader",
+]
+
+_LAZY = {
+    "DATASETS": "latentwire.data",
+    "METHODS": "latentwire.methods",
+    "Example": "latentwire.data",
+    "Reader": "latentwire.reader",
+    "answer": "latentwire.api",
+    "compress": "latentwire.api",
+    "fit": "latentwire.api",
+    "load_reader": "latentwire.api",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'latentwire' has no attribute '{name}'")
+    return getattr(import_module(_LAZY[name]), name)

@@ -1,0 +1,57 @@
+"""The few calls that a Python user starts with: load a reader, fit a method, answer from compressed prompts."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from latentwire.codecs import transmit
+from latentwire.config import ObjectiveSpec, TrainSpec
+from latentwire.corpus import Corpus
+from latentwire.data import Example
+from latentwire.latent import Latent
+from latentwire.methods import Method
+from latentwire.reader import Layout, Reader, Scope, Slot
+from latentwire.reader.load import load_model
+from latentwire.train import fit as fit_loop
+
+
+def load_reader(name: str, style: str = "plain", shots: int = 2, dtype: str = "auto") -> Reader:
+    """A frozen reader by packaged name, hub id, folder or `.gguf` path.
+
+    Raises:
+        ReaderError: It cannot be found or does not behave as a frozen causal LM must.
+    """
+    loaded = load_model(name, dtype=dtype)
+    return Reader(loaded.model, loaded.tokenizer, name, Layout(style, shots), loaded.fingerprint)  # type: ignore[arg-type]
+
+
+def fit(
+    method: Method, reader: Reader, examples: Sequence[Example], objective: dict[str, float] | None = None, **train: Any
+) -> Method:
+    """Prepare a method on the examples' prompts and train it; keywords are the recipe's `train` fields.
+
+    Returns:
+        The same method, trained in place.
+    """
+    spec = TrainSpec.model_validate(train)
+    corpus = Corpus(reader, examples, "prompt", spec.seed)
+    method.prepare(reader, corpus.counts)
+    fit_loop(method, reader, corpus, ObjectiveSpec(weights=objective or {"reconstruct": 1.0}), spec)
+    return method
+
+
+def compress(method: Method, reader: Reader, example: Example, scope: Scope = "prompt") -> tuple[Latent, int]:
+    """The example's slot as its receiver gets it, and the payload bytes that crossed the wire."""
+    slot: Slot = reader.prompt(example, scope).slot
+    return transmit(method.encode([slot], reader)[0])
+
+
+@torch.no_grad()
+def answer(
+    method: Method, reader: Reader, example: Example, latent: Latent, scope: Scope = "prompt", max_new_tokens: int = 32
+) -> str:
+    """The reader's greedy answer from a latent and, in scope "context", the question as text."""
+    prompt = reader.prompt(example, scope)
+    state = reader.prefill(reader.lay_in([prompt], method.prefix([latent], reader)))
+    return reader.generate(state, max_new_tokens)[0].text

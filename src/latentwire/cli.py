@@ -1,0 +1,294 @@
+"""The command line: `latentwire run RECIPE [key=value ...]` and what it is made of.
+
+A user's error is one line and exit code 2 (`--debug` shows the traceback); Ctrl-C exits 130 and leaves a run that
+resumes.
+"""
+
+import itertools
+import json
+import logging
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from latentwire import pipeline
+from latentwire.config import Recipe, dump, load_recipe
+from latentwire.doctor import examine
+from latentwire.dryrun import plan
+from latentwire.errors import LatentWireError, RecipeError
+from latentwire.reader.load import list_models
+from latentwire.report.folder import read_rows, read_run
+from latentwire.report.report import run_verdict
+from latentwire.report.rows import Row
+from latentwire.report.sweep import SweepPoint, write_sweep_report
+from latentwire.runs import Run
+from latentwire.train import Trained
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
+out = Console()
+err = Console(stderr=True)
+
+RecipeFile = Annotated[Path, typer.Argument(help="A YAML recipe.", show_default=False)]
+Overrides = Annotated[list[str] | None, typer.Argument(help="Overrides such as train.lr=1e-4.", show_default=False)]
+Folder = Annotated[Path, typer.Option("--out", help="Where run folders live.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace this run's own earlier output.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on where an interrupted run stopped.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan: recipe, parameters, memory, steps.")]
+OUT = Path("out")
+
+
+class Bars:
+    """Progress bars with time left, on standard error."""
+
+    def __init__(self) -> None:
+        columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+        self.bars = Progress(*columns, TimeRemainingColumn(), TextColumn("{task.fields[remark]}"), console=err)
+
+    def task(self, words: str) -> Callable[[float, str], None]:
+        """A new bar; returns the callback that moves it."""
+        bar = self.bars.add_task(words, total=1.0, remark="")
+        return lambda done, remark: self.bars.update(bar, completed=done, remark=remark)
+
+
+@app.command()
+def run(
+    recipe: RecipeFile,
+    overrides: Overrides = None,
+    folder: Folder = OUT,
+    force: Force = False,
+    resume: Resume = False,
+    as_json: Json = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Train, evaluate the whole ladder and write the report."""
+    loaded = load_recipe(recipe, overrides or [])
+    if dry_run:
+        _show_plan(loaded, as_json)
+        return
+    rows = _run(loaded, folder / loaded.name, force, resume)
+    _show_result(folder / loaded.name, rows, as_json)
+
+
+@app.command()
+def train(
+    recipe: RecipeFile,
+    overrides: Overrides = None,
+    folder: Folder = OUT,
+    force: Force = False,
+    resume: Resume = False,
+    as_json: Json = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Train the recipe's method."""
+    loaded = load_recipe(recipe, overrides or [])
+    if dry_run:
+        _show_plan(loaded, as_json)
+        return
+    with Run(folder / loaded.name) as opened:
+        trained = _train(loaded, opened, force, resume)[1]
+    _print(asdict(trained), f"trained: {folder / loaded.name}", as_json)
+
+
+@app.command("eval")
+def evaluate(
+    recipe: RecipeFile, overrides: Overrides = None, folder: Folder = OUT, force: Force = False, as_json: Json = False
+) -> None:
+    """Evaluate the ladder around a trained run."""
+    loaded = load_recipe(recipe, overrides or [])
+    with Run(folder / loaded.name) as opened:
+        if opened.has("rows.jsonl") and not force:
+            raise RecipeError(f"{opened.folder} holds rows already; add --force to measure again")
+        with Bars().bars:
+            stage = pipeline.prepare(loaded)
+        rows = _evaluate(stage, opened)
+    _show_result(folder / loaded.name, rows, as_json)
+
+
+@app.command()
+def report(run_folder: Annotated[Path, typer.Argument(help="A run folder such as out/demo.")]) -> None:
+    """Write the report page of a run from its rows."""
+    out.print(f"report: {pipeline.report(run_folder)}")
+
+
+@app.command()
+def sweep(
+    recipe: RecipeFile,
+    grid: Annotated[list[str], typer.Argument(help="Lists such as train.lr=1e-3,3e-4.", show_default=False)],
+    folder: Folder = OUT,
+    force: Force = False,
+    resume: Resume = False,
+    as_json: Json = False,
+) -> None:
+    """Run a grid of overrides and report it as one table and plot."""
+    base = load_recipe(recipe)
+    points = []
+    for overrides in combinations(grid):
+        name = f"{base.name}-sweep/" + "_".join(one.replace("=", "-").replace("/", "-") for one in overrides)
+        loaded = load_recipe(recipe, [*overrides, f"name={name}"])
+        if not (resume and (folder / name / "rows.jsonl").exists()):
+            err.print(f"[bold]{' '.join(overrides)}[/bold]")
+            _run(loaded, folder / name, force, resume)
+        points.append(SweepPoint(dict(one.split("=", 1) for one in overrides), folder / name))
+    page = write_sweep_report(folder / f"{base.name}-sweep", points)
+    _print(
+        [[row.to_dict() for row in read_rows(point.folder / "rows.jsonl")] for point in points],
+        f"report: {page}",
+        as_json,
+    )
+
+
+@app.command()
+def models(as_json: Json = False) -> None:
+    """List the readers that have a name, and say which are installed."""
+    found = [asdict(model) for model in list_models()]
+    if as_json:
+        out.print_json(json.dumps(found))
+        return
+    _table("readers (any hub id, folder or .gguf works too)", found)
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Say what this machine can do."""
+    facts = examine()
+    if as_json:
+        out.print_json(json.dumps(facts))
+        return
+    _table("this machine", [{"what": key, "found": str(value)} for key, value in facts.items()])
+
+
+def combinations(grid: Sequence[str]) -> list[list[str]]:
+    """All combinations of `key=a,b` lists as lists of `key=value`."""
+    axes = []
+    for entry in grid:
+        key, equals, values = entry.partition("=")
+        if not equals or not values:
+            raise RecipeError(f"expected a grid entry as key=value,value, got '{entry}'")
+        axes.append([f"{key}={value}" for value in values.split(",")])
+    return [list(point) for point in itertools.product(*axes)]
+
+
+def _run(recipe: Recipe, folder: Path, force: bool, resume: bool) -> list[Row]:
+    with Run(folder) as opened:
+        stage, _ = _train(recipe, opened, force, resume)
+        rows = _evaluate(stage, opened)
+    pipeline.report(folder)
+    return rows
+
+
+def _train(recipe: Recipe, opened: Run, force: bool, resume: bool) -> tuple[pipeline.Stage, Trained]:
+    if force:
+        opened.clear()
+    pipeline.refuse_begun(opened, resume)
+    stage = pipeline.prepare(recipe)
+    bars, interrupted = Bars(), _interruption()
+    with bars.bars:
+        return stage, pipeline.train(stage, opened, bars, resume, interrupted)
+
+
+def _evaluate(stage: pipeline.Stage, opened: Run) -> list[Row]:
+    bars = Bars()
+    with bars.bars:
+        return pipeline.evaluate(stage, opened, bars)
+
+
+def _interruption() -> Callable[[], bool]:
+    """The first Ctrl-C lets the step in hand finish; a second one stops at once."""
+    pressed: list[int] = []
+
+    def note(number: int, frame: object) -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        pressed.append(number)
+
+    signal.signal(signal.SIGINT, note)
+    return lambda: bool(pressed)
+
+
+def _show_plan(recipe: Recipe, as_json: bool) -> None:
+    facts = plan(recipe)
+    if as_json:
+        out.print_json(json.dumps({"recipe": recipe.model_dump(mode="json"), **facts}))
+        return
+    out.print(dump(recipe), highlight=False)
+    _table("plan (nothing was trained)", [{"what": key, "planned": str(value)} for key, value in facts.items()])
+
+
+def _show_result(folder: Path, rows: Sequence[Row], as_json: bool) -> None:
+    if as_json:
+        out.print_json(json.dumps({"folder": str(folder), "rows": [row.to_dict() for row in rows]}))
+        return
+    columns = [
+        {
+            "scope": row.scope,
+            "rung": row.rung,
+            "F1": f"{row.f1:.3f}",
+            "95 %": f"{row.f1_low:.3f} – {row.f1_high:.3f}",
+            "ratio": "" if row.ratio is None else f"{row.ratio:.3f}",
+            "same answer": "" if row.agreement is None else f"{row.agreement:.3f}",
+            "bytes": f"{row.bytes_on_wire:,.0f}",
+            "positions": f"{row.num_positions:,.0f}",
+        }
+        for row in rows
+    ]
+    _table(f"{rows[0].dataset}, {rows[0].reader}, n = {rows[0].n}", columns)
+    out.print(run_verdict(read_run(folder)).sentence, style="bold", highlight=False, soft_wrap=True)
+    page = folder / "report.html"
+    out.print(
+        f"report: {page}" if page.exists() else f"next: latentwire report {folder}", highlight=False, soft_wrap=True
+    )
+
+
+def _table(title: str, records: Sequence[dict[str, Any]]) -> None:
+    table = Table(title=title, title_justify="left")
+    for name in records[0]:
+        table.add_column(name, overflow="fold")
+    for record in records:
+        table.add_row(*("" if value is None else str(value) for value in record.values()))
+    out.print(table)
+
+
+def _print(values: Any, words: str, as_json: bool) -> None:
+    if as_json:
+        out.print_json(json.dumps(values))
+    else:
+        out.print(words, highlight=False, soft_wrap=True)
+
+
+def main() -> None:
+    """Entry point: turns a user's errors into one line and exit code 2."""
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    debug = len(arguments) < len(sys.argv) - 1
+    handler = RichHandler(console=err, show_time=False, show_path=False, markup=False)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
+    logging.getLogger("latentwire").setLevel(logging.INFO)
+    torch.set_grad_enabled(True)
+    try:
+        app(arguments, standalone_mode=False)
+    except typer.Exit as stop:
+        sys.exit(stop.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        err.print("interrupted: run the same command with --resume to go on")
+        sys.exit(130)
+    except LatentWireError as error:
+        if debug:
+            raise
+        err.print(f"error: {error}", markup=False, highlight=False, soft_wrap=True)
+        sys.exit(2)
+    except typer.TyperException as error:
+        err.print(f"error: {error.format_message()}", markup=False, highlight=False, soft_wrap=True)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,206 @@
+"""`Recipe`: one YAML file, checked as a whole before anything is loaded. Unknown keys are errors, not silence."""
+
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from latentwire.errors import RecipeError
+from latentwire.registry import Registry, nearest
+
+T = TypeVar("T")
+Spec = dict[str, Any]
+Positive = Annotated[int, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataSpec(_Part):
+    """Which examples train and which evaluate. A spec is `{name: <dataset>, ...its fields}`."""
+
+    train: tuple[Spec, ...] = ({"name": "facts"},)
+    eval: Spec = {"name": "facts"}
+    train_split: Literal["train", "all"] = "train"
+    eval_split: Literal["heldout", "all"] = "heldout"
+    limit: Positive | None = None
+    eval_limit: Positive | None = None
+    seed: int = 0
+    eval_seed: int = 0
+
+
+class ReaderSpec(_Part):
+    """The frozen causal LM and how it is asked."""
+
+    name: str
+    style: Literal["plain", "chat"] = "plain"
+    shots: Annotated[int, Field(ge=0, le=2)] = 2
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    device: str = "auto"
+    device_map: str | None = None
+    quantization: dict[str, Any] | None = None
+    max_prompt_tokens: Positive | None = None
+    too_long: Literal["error", "truncate"] = "error"
+
+
+class ObjectiveSpec(_Part):
+    """Weights by objective name; "shares" makes them shares of the gradient norm, "plain" factors of the losses."""
+
+    weights: dict[str, Annotated[float, Field(gt=0)]] = {"reconstruct": 1.0}
+    balance: Literal["shares", "plain"] = "shares"
+
+
+class TrainSpec(_Part):
+    """The one training loop's settings. `steps` or `seconds`, where given, replaces `epochs`."""
+
+    epochs: Annotated[float, Field(gt=0)] = 3.0
+    steps: Positive | None = None
+    seconds: Annotated[float, Field(gt=0)] | None = None
+    batch_tokens: Positive = 4096
+    batch_examples: Positive = 16
+    micro_examples: Positive | Literal["auto"] = 8
+    lr: Annotated[float, Field(gt=0)] = 2e-3
+    warmup: Share = 0.05
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    clip: Annotated[float, Field(gt=0)] = 1.0
+    vocabulary_share: Share = 0.1
+    rollout_every: Positive = 8
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    checkpoint_seconds: Annotated[float, Field(gt=0)] = 60.0
+    seed: int = 0
+
+
+class EvalSpec(_Part):
+    """The ladder: rungs by name, in each scope."""
+
+    scopes: tuple[Literal["prompt", "context"], ...] = ("prompt", "context")
+    rungs: tuple[str, ...] | None = None
+    max_new_tokens: Positive = 32
+    batch: Positive = 8
+    resamples: Positive = 10_000
+
+
+class VerdictSpec(_Part):
+    """Where target, success and failure lie, as a ratio to the raw embeddings' F1 or as an absolute F1."""
+
+    measure: Literal["ratio", "f1"] = "ratio"
+    target: float = 70 / 82
+    success: float = 65 / 82
+    failure: float = 50 / 82
+
+
+class Recipe(_Part):
+    """Everything that decides a run's numbers."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$")]
+    data: DataSpec = DataSpec()
+    reader: ReaderSpec
+    method: Spec = {"name": "per_token"}
+    objective: ObjectiveSpec = ObjectiveSpec()
+    train: TrainSpec = TrainSpec()
+    eval: EvalSpec = EvalSpec()
+    verdict: VerdictSpec = VerdictSpec()
+
+
+def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """The recipe in a YAML file with `key.sub=value` overrides. `$NAME` in strings is taken from the environment.
+
+    Raises:
+        RecipeError: No such file, no YAML, or any number of wrong fields, all named at once.
+    """
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RecipeError(f"expected a recipe file, found nothing at {path}; give the path of a YAML recipe") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise RecipeError(f"{path}: expected a YAML recipe, got {' '.join(str(error).split())}") from None
+    if not isinstance(raw, dict):
+        raise RecipeError(f"{path}: expected a mapping of recipe fields, got {type(raw).__name__}")
+    for override in overrides:
+        _override(raw, override)
+    return make_recipe(_expand(raw), str(path))
+
+
+def make_recipe(raw: Mapping[str, Any], where: str = "recipe") -> Recipe:
+    """A recipe from plain values; `RecipeError` names every wrong field at once."""
+    try:
+        return Recipe.model_validate(raw)
+    except ValidationError as error:
+        problems = [_explain(dict(item)) for item in error.errors()]
+        raise RecipeError(f"{where}: {'; '.join(problems)}") from None
+
+
+def build(registry: Registry[type[T]], spec: Spec) -> T:
+    """The registered dataclass that `{name: ..., **fields}` describes.
+
+    Raises:
+        RegistryError: Unknown name.
+        RecipeError: Unknown field (with the nearest), or a value of the wrong type.
+    """
+    fields = dict(spec)
+    name = fields.pop("name", None)
+    if not isinstance(name, str):
+        raise RecipeError(f"expected a {registry.kind} as {{name: ..., fields}}, got {spec}; add its name")
+    entry = registry[name]
+    known = [field.name for field in dataclasses.fields(entry) if field.init]  # type: ignore[arg-type]
+    for key in fields:
+        if key not in known:
+            raise RecipeError(f"{registry.kind} '{name}' has no field '{key}': {nearest(key, known)}")
+    try:
+        return TypeAdapter(entry).validate_python(fields)
+    except ValidationError as error:
+        problems = "; ".join(_explain(dict(item)) for item in error.errors())
+        raise RecipeError(f"{registry.kind} '{name}': {problems}") from None
+
+
+def dump(recipe: Recipe) -> str:
+    """The recipe as YAML."""
+    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _override(raw: dict[str, Any], override: str) -> None:
+    key, equals, value = override.partition("=")
+    if not equals or not key:
+        raise RecipeError(f"expected an override as key=value, got '{override}'")
+    *parents, last = key.split(".")
+    place = raw
+    for parent in parents:
+        place = place.setdefault(parent, {})
+        if not isinstance(place, dict):
+            raise RecipeError(f"override '{override}': '{parent}' is a single value and has no field '{last}'")
+    place[last] = yaml.safe_load(value)
+
+
+def _expand(value: Any) -> Any:
+    if isinstance(value, str):
+        expanded = os.path.expandvars(value)
+        if "$" in expanded and expanded == value:
+            raise RecipeError(f"expected the environment variable in '{value}' to be set, got none; e.g. DATA=<folder>")
+        return expanded
+    if isinstance(value, dict):
+        return {key: _expand(item) for key, item in value.items()}
+    return [_expand(item) for item in value] if isinstance(value, list) else value
+
+
+def _explain(error: dict[str, Any]) -> str:
+    location = [str(part) for part in error["loc"]]
+    place = ".".join(location)
+    if error["type"] == "extra_forbidden":
+        known = _fields(location[:-1])
+        return f"unknown field '{place}': {nearest(location[-1], known)}" if known else f"unknown field '{place}'"
+    if error["type"] == "missing":
+        return f"missing field '{place}'"
+    return f"field '{place}': {error['msg'].lower()}, got {error['input']!r}"
+
+
+def _fields(parents: list[str]) -> list[str]:
+    part: Any = Recipe
+    for parent in parents:
+        part = part.model_fields[parent].annotation
+    return list(part.model_fields)

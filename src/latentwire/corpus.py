@@ -1,0 +1,117 @@
+"""`Corpus`: training examples laid out as prompts, and the batches that each step draws from them.
+
+Every draw is a function of (seed, step) alone, so a resumed training sees what an undisturbed one would have seen.
+"""
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from latentwire.data import Example
+from latentwire.errors import DataError
+from latentwire.reader import Prompt, Reader, Scope
+
+Ids = npt.NDArray[np.int64]
+BUCKET_BATCHES = 16
+
+
+class Corpus:
+    """Prompts of one reader in one scope.
+
+    Args:
+        reader: Whose tokenizer and layout make the prompts.
+        examples: What is laid out.
+        scope: What passes the bottleneck.
+        seed: Seed of every draw.
+    """
+
+    def __init__(self, reader: Reader, examples: Sequence[Example], scope: Scope, seed: int) -> None:
+        if not examples:
+            raise DataError("expected at least one training example, got none; raise data.limit")
+        self.examples = list(examples)
+        self.prompts: list[Prompt] = [reader.prompt(example, scope) for example in examples]
+        self.labels = [reader.prompter.labels(example.answers[0]) for example in examples]
+        self.seed = seed
+        self.vocab_size = reader.vocab_size
+        self._lengths = np.array([len(prompt.slot.ids) for prompt in self.prompts])
+        self._starts = np.concatenate([[0], np.cumsum(self._lengths)])
+        self._stream: Ids = np.fromiter(
+            (token for prompt in self.prompts for token in prompt.slot.ids), dtype=np.int64, count=int(self._starts[-1])
+        )
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens in all slots together."""
+        return len(self._stream)
+
+    @cached_property
+    def counts(self) -> Ids:
+        """How often each token of the vocabulary occurs in the slots, `[V]`."""
+        return np.bincount(self._stream, minlength=self.vocab_size)
+
+    @cached_property
+    def heldout_rows(self) -> Ids:
+        """One in fifty of the tokens that never occur in the corpus: never trained on, kept to measure decoders."""
+        unseen = np.flatnonzero(self.counts == 0)
+        chosen = np.random.default_rng([self.seed, 1]).permutation(unseen)[: max(1, len(unseen) // 50)]
+        return np.sort(chosen)
+
+    def token_steps(self, batch_tokens: int) -> int:
+        """Steps of one epoch over tokens."""
+        return -(-self.num_tokens // batch_tokens)
+
+    def example_steps(self, batch_examples: int) -> int:
+        """Steps of one epoch over examples."""
+        return -(-len(self.examples) // batch_examples)
+
+    def tokens(self, step: int, batch_tokens: int, vocabulary_share: float) -> tuple[Ids, npt.NDArray[np.float32]]:
+        """Distinct tokens `[U]` of step `step` and their weights `[U]`, which sum to 1.
+
+        A share of the weight goes to tokens drawn evenly from the whole vocabulary (held-out rows excepted), a quarter
+        as many as there are distinct ones, because an evaluation holds tokens that no training text does.
+        """
+        epoch, place = divmod(step, self.token_steps(batch_tokens))
+        order, starts = self._epoch(epoch)
+        first, last = place * batch_tokens, min((place + 1) * batch_tokens, self.num_tokens)
+        begin = int(np.searchsorted(starts, first, side="right")) - 1
+        end = int(np.searchsorted(starts, last, side="left"))
+        run = np.concatenate([self._stream[self._starts[i] : self._starts[i + 1]] for i in order[begin:end]])
+        distinct, counts = np.unique(run[first - starts[begin] : last - starts[begin]], return_counts=True)
+        weights = counts / counts.sum()
+        if vocabulary_share:
+            extra = np.random.default_rng([self.seed, 2, step]).choice(self._common_rows, size=1 + len(distinct) // 4)
+            distinct = np.concatenate([distinct, extra])
+            even = np.full(len(extra), vocabulary_share / len(extra))
+            weights = np.concatenate([weights * (1 - vocabulary_share), even])
+        return distinct, weights.astype(np.float32)
+
+    def batch(self, step: int, batch_examples: int) -> list[int]:
+        """Indices of the examples of step `step`: shuffled, with neighbours in length put into the same batch."""
+        epoch, place = divmod(step, self.example_steps(batch_examples))
+        return self._batches(epoch, batch_examples)[place]
+
+    @cached_property
+    def _common_rows(self) -> Ids:
+        return np.setdiff1d(np.arange(self.vocab_size), self.heldout_rows)
+
+    def _epoch(self, epoch: int) -> tuple[Ids, Ids]:
+        if getattr(self, "_cached_epoch", None) != epoch:
+            order = np.random.default_rng([self.seed, 3, epoch]).permutation(len(self.prompts))
+            self._cached_order = order, np.concatenate([[0], np.cumsum(self._lengths[order])])
+            self._cached_epoch = epoch
+        return self._cached_order
+
+    def _batches(self, epoch: int, size: int) -> list[list[int]]:
+        if getattr(self, "_cached_batches_of", None) != (epoch, size):
+            draw = np.random.default_rng([self.seed, 4, epoch])
+            order = draw.permutation(len(self.prompts))
+            batches: list[list[int]] = []
+            for start in range(0, len(order), size * BUCKET_BATCHES):
+                bucket = sorted(order[start : start + size * BUCKET_BATCHES].tolist(), key=lambda i: self._lengths[i])
+                cut = [bucket[first : first + size] for first in range(0, len(bucket), size)]
+                batches += [cut[place] for place in draw.permutation(len(cut))]
+            self._cached_batches = batches
+            self._cached_batches_of = (epoch, size)
+        return self._cached_batches

@@ -1,0 +1,44 @@
+"""Every error a user can cause. Each message says what was expected, what came, and what to do.
+
+The command line prints the message as one line and exits with code 2; ``--debug`` shows the traceback.
+"""
+
+
+class LatentWireError(Exception):
+    """Base of all errors that are the input's fault, not the program's."""
+
+
+class RegistryError(LatentWireError):
+    """A name that no registry entry carries."""
+
+
+class RecipeError(LatentWireError):
+    """A recipe with unknown keys, wrong types or values that do not fit together."""
+
+
+class DataError(LatentWireError):
+    """A data set that is missing, malformed, too small, or overlaps with the evaluation."""
+
+
+class ReaderError(LatentWireError):
+    """A reader that cannot be loaded or does not behave as a frozen causal LM must."""
+
+
+class PromptError(LatentWireError):
+    """An example that cannot be laid out as a prompt (too long, empty segment, no chat template)."""
+
+
+class MethodError(LatentWireError):
+    """A method whose configuration does not fit the reader or the corpus."""
+
+
+class LatentError(LatentWireError):
+    """A latent whose payload, identity or dtype is not what its receiver expects."""
+
+
+class TrainingError(LatentWireError):
+    """Training that cannot go on: a loss that is not finite, a checkpoint of another recipe."""
+
+
+class RunError(LatentWireError):
+    """A run folder that is in use, already filled, incomplete, or cannot be written."""

@@ -1,0 +1,255 @@
+"""One rung of the ladder: carry every example's slot over the wire, let the reader answer, keep what was measured.
+
+prompts ─▶ encode ─▶ transmit ─▶ prefix ─▶ lay in ─▶ prefill ─┬─▶ score the gold answer
+                                                              └─▶ greedy answer
+"""
+
+import hashlib
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import torch
+from torch import Tensor
+
+from latentwire.codecs import transmit
+from latentwire.data import Example
+from latentwire.methods import Counts, Method
+from latentwire.methods.decoders import nearest_rows
+from latentwire.metrics import DecoderQuality, decoder_quality, exact_match, f1
+from latentwire.reader import IGNORE, Inputs, Prompt, Reader, Scope
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the reader did with one example's inputs. Token accuracies are over the gold answer's positions."""
+
+    answer: str
+    answer_nll: float
+    first_token_nll: float
+    forced_accuracy: float
+    free_accuracy: float
+
+
+@dataclass(frozen=True)
+class RungResult:
+    """Everything measured on one rung, one entry per example in the lists."""
+
+    rung: str
+    scope: Scope
+    outcomes: list[Outcome]
+    f1: list[float]
+    em: list[float]
+    bytes_on_wire: list[int]
+    num_positions: list[int]
+    encode_seconds: float
+    prefill_seconds: float
+    generate_seconds: float
+    peak_memory_bytes: float | None
+    note: str
+    quality: DecoderQuality | None = None
+    quality_heldout: DecoderQuality | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "RungResult":
+        """The result that `to_dict` wrote."""
+        outcomes = [Outcome(**outcome) for outcome in values["outcomes"]]
+        quality = {key: values[key] and DecoderQuality(**values[key]) for key in ("quality", "quality_heldout")}
+        return cls(**{**values, "outcomes": outcomes, **quality})
+
+
+@dataclass
+class _Work:
+    """What reading one set of inputs cost and gave."""
+
+    outcome: Outcome
+    prefill_seconds: float
+    generate_seconds: float
+    peak: float | None = None
+
+
+@dataclass
+class Evaluator:
+    """Runs rungs on one reader and one list of examples. Inputs that were read before are not read again.
+
+    Attributes:
+        reader: The frozen model.
+        examples: What is asked.
+        batch: Prompts read at once.
+        max_new_tokens: Longest answer.
+        progress: Called with (examples done, examples in all).
+    """
+
+    reader: Reader
+    examples: Sequence[Example]
+    batch: int
+    max_new_tokens: int
+    progress: Callable[[int, int], None] = lambda done, total: None
+    _seen: dict[str, _Work] = field(default_factory=dict)
+
+    @torch.no_grad()
+    def run(self, name: str, method: Method, scope: Scope) -> RungResult:
+        """One rung in one scope."""
+        prompts = [self.reader.prompt(example, scope) for example in self.examples]
+        order = sorted(range(len(prompts)), key=lambda index: len(prompts[index].ids))
+        works: dict[int, _Work] = {}
+        sizes: dict[int, tuple[int, int]] = {}
+        encode_seconds, decode_seconds = [], []
+        cut: list[bool] = []
+        reset_peak_memory()
+        for start in range(0, len(order), self.batch):
+            chosen = order[start : start + self.batch]
+            slots = [prompts[index].slot for index in chosen]
+            begin = time.perf_counter()
+            latents = method.encode(slots, self.reader)
+            encoded = time.perf_counter()
+            received = [transmit(latent) for latent in latents]
+            arrived = time.perf_counter()
+            prefix = method.prefix([latent for latent, _ in received], self.reader)
+            inputs = self.reader.lay_in([prompts[index] for index in chosen], prefix)
+            decode_seconds.append((time.perf_counter() - arrived) / len(chosen))
+            encode_seconds.append((encoded - begin) / len(chosen))
+            cut += method.cut(slots, latents) or []
+            for index, (_, count), row in zip(chosen, received, prefix.mask, strict=True):
+                sizes[index] = (count, int(row.sum()))
+            works |= dict(zip(chosen, self._read(chosen, inputs), strict=True))
+            self.progress(start + len(chosen), len(order))
+        return self._result(
+            name,
+            scope,
+            prompts,
+            works,
+            sizes,
+            encode_seconds,
+            decode_seconds,
+            _remark(prompts, cut, method.cut([], []) is not None),
+        )
+
+    def _read(self, chosen: Sequence[int], inputs: Inputs) -> list[_Work]:
+        keys = [f"{index}-{_digest(row[mask])}" for index, row, mask in zip(chosen, *_rows(inputs), strict=True)]
+        new = [place for place, key in enumerate(keys) if key not in self._seen]
+        if new:
+            part = Inputs(inputs.embeds[new], inputs.mask[new])
+            found = self._answer([chosen[place] for place in new], part)
+            peak = peak_memory()
+            for place, work in zip(new, found, strict=True):
+                work.peak = peak
+                self._seen[keys[place]] = work
+        return [self._seen[key] for key in keys]
+
+    def _answer(self, chosen: Sequence[int], inputs: Inputs) -> list[_Work]:
+        gold = [self.reader.prompter.labels(self.examples[index].answers[0]) for index in chosen]
+        labels = self.reader.pad_labels(gold)
+        begin = time.perf_counter()
+        state = self.reader.prefill(inputs)
+        prefilled = time.perf_counter()
+        scores = self.reader.score(state, labels)
+        scored = time.perf_counter()
+        answers = self.reader.generate(state, self.max_new_tokens)
+        ended = time.perf_counter()
+        prefill, generate = (prefilled - begin) / len(chosen), (ended - scored) / len(chosen)
+        works = []
+        for row, (ids, answer) in enumerate(zip(gold, answers, strict=True)):
+            nll, right = _teacher_forced(scores[row], labels[row])
+            same = [got == wanted for got, wanted in zip(answer.ids, ids, strict=False)]
+            outcome = Outcome(answer.text, sum(nll) / len(nll), nll[0], right, sum(same) / len(ids))
+            works.append(_Work(outcome, prefill, generate))
+        return works
+
+    def _result(
+        self,
+        name: str,
+        scope: Scope,
+        prompts: Sequence[Prompt],
+        works: dict[int, _Work],
+        sizes: dict[int, tuple[int, int]],
+        encode_seconds: list[float],
+        decode_seconds: list[float],
+        note: str,
+    ) -> RungResult:
+        ordered = [works[index] for index in range(len(prompts))]
+        outcomes = [work.outcome for work in ordered]
+        peaks = [work.peak for work in ordered if work.peak is not None]
+        return RungResult(
+            rung=name,
+            scope=scope,
+            outcomes=outcomes,
+            f1=[f1(out.answer, ex.answers) for out, ex in zip(outcomes, self.examples, strict=True)],
+            em=[exact_match(out.answer, ex.answers) for out, ex in zip(outcomes, self.examples, strict=True)],
+            bytes_on_wire=[sizes[index][0] for index in range(len(prompts))],
+            num_positions=[sizes[index][1] for index in range(len(prompts))],
+            encode_seconds=_median(encode_seconds),
+            prefill_seconds=_median(decode_seconds) + statistics.median(work.prefill_seconds for work in ordered),
+            generate_seconds=statistics.median(work.generate_seconds for work in ordered),
+            peak_memory_bytes=max(peaks) if peaks else None,
+            note=note,
+        )
+
+
+@torch.no_grad()
+def measure_decoder(method: Method, reader: Reader, weights: Counts) -> DecoderQuality:
+    """Quality of a per-token method over the tokens that `weights [V]` counts."""
+    ids = torch.from_numpy(np.flatnonzero(weights))
+    restored = torch.cat([method.restore(part, reader) for part in ids.split(1024)])
+    table = torch.cat([embeds for _, embeds in reader.table()])
+    true = reader.embed(ids).float()
+    nearest = table[nearest_rows(restored, table)]
+    return decoder_quality(restored, true, torch.from_numpy(weights)[ids], (nearest == true).all(dim=1))
+
+
+def reset_peak_memory() -> None:
+    """Start a new measurement of peak memory (CUDA: allocated on the device; Linux: resident set)."""
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    elif Path("/proc/self/clear_refs").exists():
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_memory() -> float | None:
+    """Bytes at the peak since the last reset; the current resident set where the system keeps no resettable peak."""
+    if torch.cuda.is_available():
+        return float(torch.cuda.max_memory_allocated())
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return float(psutil.Process().memory_info().rss)
+    lines = status.read_text().splitlines()
+    peaks = [float(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM")]
+    return peaks[0] if peaks else None
+
+
+def _teacher_forced(logits: Tensor, labels: Tensor) -> tuple[list[float], float]:
+    due = labels != IGNORE
+    scores, wanted = logits[due].float(), labels[due]
+    nll = torch.nn.functional.cross_entropy(scores, wanted, reduction="none")
+    return nll.tolist(), float((scores.argmax(dim=-1) == wanted).float().mean())
+
+
+def _remark(prompts: Sequence[Prompt], cut: Sequence[bool], cuts: bool) -> str:
+    """What a reader of the row must know about lost text."""
+    shortened = sum(prompt.truncated_tokens > 0 for prompt in prompts)
+    remarks = [f"{shortened} of {len(prompts)} prompts cut to fit the reader"] if shortened else []
+    if cuts:
+        remarks.append(f"{sum(cut)} of {len(prompts)} contexts cut" if any(cut) else "no cut happened")
+    return "; ".join(remarks)
+
+
+def _rows(inputs: Inputs) -> tuple[Tensor, Tensor]:
+    return inputs.embeds, inputs.mask
+
+
+def _digest(embeds: Tensor) -> str:
+    return hashlib.sha256(embeds.float().cpu().contiguous().numpy().tobytes()).hexdigest()
+
+
+def _median(seconds: list[float]) -> float:
+    """Median after the first batch, which warms up."""
+    return statistics.median(seconds[1:] or seconds)

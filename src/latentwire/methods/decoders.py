@@ -1,0 +1,154 @@
+"""Decoders: codes `[N, d]` back to token embeddings `[N, D]`, each vector on its own.
+
+None ends in a LayerNorm: norms differ from token to token, and a norm that is the same for all cannot restore them.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from latentwire.methods.compressors import Basis
+from latentwire.reader import Reader
+from latentwire.registry import Registry
+
+SEARCH_BYTES = 256 * 2**20
+
+
+class Decoder(nn.Module):
+    """Starts from the compressor's inverse, `mean + codes @ components.T`.
+
+    Args:
+        basis: The compressor's basis.
+        sent: `[V, d]` codes of the whole vocabulary as they come off the wire.
+        reader: The reader whose table the codes stand for.
+    """
+
+    mean: Tensor
+    components: Tensor
+
+    def __init__(self, basis: Basis, sent: Tensor, reader: Reader) -> None:
+        super().__init__()
+        self.register_buffer("mean", basis.mean)
+        self.register_buffer("components", basis.components)
+
+    def forward(self, codes: Tensor) -> Tensor:
+        """Embeddings `[N, D]` of codes `[N, d]`, in float32 under autocast too."""
+        with torch.autocast(codes.device.type, enabled=False):
+            return torch.addmm(self.mean, codes, self.components.T)
+
+
+DECODERS: Registry[type[Decoder]] = Registry("decoder")
+
+
+@DECODERS.register("linear")
+class Linear(Decoder):
+    """The compressor's inverse and nothing else."""
+
+
+def hidden_width(wide: int, narrow: int) -> int:
+    """`H = 636 (D d)^0.1` rounded to a multiple of 8: 2,728 at 4,096 and 512, which makes 20 M parameters.
+
+    It grows slowly because most of what must be learnt is the vocabulary, which does not grow with the width.
+    """
+    return 8 * round(636 * (wide * narrow) ** 0.1 / 8)
+
+
+@DECODERS.register("mlp")
+class Mlp(Decoder):
+    """The inverse plus a two-layer MLP on whitened codes, whose last layer starts at zero: *exactly* the inverse.
+
+    Parameters: `H (d + H + D + 2) + D` with `H = hidden_width(D, d)`. Hidden layers start at the scale of He et al.
+    2015 (arXiv 1502.01852, section 2.2): at PyTorch's smaller default, training took three times as many steps.
+    """
+
+    scale: Tensor
+
+    def __init__(self, basis: Basis, sent: Tensor, reader: Reader) -> None:
+        super().__init__(basis, sent, reader)
+        wide, narrow = basis.components.shape
+        hidden = hidden_width(wide, narrow)
+        self.register_buffer("scale", basis.variances.clamp(min=basis.variances.max() * 1e-6).rsqrt())
+        self.residual = nn.Sequential(
+            nn.Linear(narrow, hidden), nn.GELU(), nn.Linear(hidden, hidden), nn.GELU(), nn.Linear(hidden, wide)
+        )
+        first, second, last = (layer for layer in self.residual if isinstance(layer, nn.Linear))
+        for layer in (first, second):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+        for parameter in (first.bias, second.bias, last.weight, last.bias):
+            nn.init.zeros_(parameter)
+
+    def forward(self, codes: Tensor) -> Tensor:
+        """Embeddings `[N, D]`."""
+        correction: Tensor = self.residual(codes * self.scale)
+        return super().forward(codes) + correction
+
+
+@DECODERS.register("codebook_hard")
+class CodebookHard(Decoder):
+    """Looks up the token whose code is nearest and returns its embedding. No parameters beyond the reader's table."""
+
+    def __init__(self, basis: Basis, sent: Tensor, reader: Reader) -> None:
+        super().__init__(basis, sent, reader)
+        self._sent = sent
+        self._reader = reader
+
+    def forward(self, codes: Tensor) -> Tensor:
+        """Embeddings `[N, D]` of the nearest tokens."""
+        return self._reader.embed(nearest_rows(codes, self._sent)).float()
+
+
+@DECODERS.register("codebook_soft")
+class CodebookSoft(Decoder):
+    """The average of all tokens' embeddings, weighted by `exp(-distance² / (temperature * code variance))`."""
+
+    temperature = 0.05
+
+    def __init__(self, basis: Basis, sent: Tensor, reader: Reader) -> None:
+        super().__init__(basis, sent, reader)
+        self._sent = sent
+        self._reader = reader
+        self._sharpness = 1.0 / (self.temperature * float(basis.variances.sum()))
+
+    def forward(self, codes: Tensor) -> Tensor:
+        """Embeddings `[N, D]`, by a running soft-max over chunks of the table."""
+        return torch.cat([self._average(part) for part in codes.split(1024)])
+
+    def _average(self, codes: Tensor) -> Tensor:
+        best = torch.full((len(codes), 1), -torch.inf, device=codes.device)
+        total = torch.zeros(len(codes), 1, device=codes.device)
+        sums = torch.zeros(len(codes), self.mean.shape[0], device=codes.device)
+        for rows, embeds in self._reader.table():
+            scores = -self._sharpness * squared_distances(codes, self._sent[rows])
+            peak = torch.maximum(best, scores.max(dim=1, keepdim=True).values)
+            shrink, weights = (best - peak).exp(), (scores - peak).exp()
+            total = total * shrink + weights.sum(dim=1, keepdim=True)
+            sums = sums * shrink + weights @ embeds
+            best = peak
+        return sums / total
+
+
+def squared_distances(left: Tensor, right: Tensor) -> Tensor:
+    """`[N, V]` squared Euclidean distances between rows of `[N, d]` and `[V, d]`."""
+    return left.square().sum(1, keepdim=True) - 2 * left @ right.T + right.square().sum(1)
+
+
+@torch.no_grad()
+def nearest_rows(queries: Tensor, table: Tensor) -> Tensor:
+    """Index `[N]` of the row of `table [V, d]` nearest to each of `queries [N, d]`; at most 256 MB extra.
+
+    Exact: the two nearest candidates of the fast matrix-product search are compared by true differences.
+    """
+    best = torch.full((len(queries), 2), torch.inf, device=queries.device)
+    found = torch.zeros(len(queries), 2, dtype=torch.long, device=queries.device)
+    columns = min(len(table), 16_384)
+    rows = max(1, SEARCH_BYTES // (16 * columns))
+    for start in range(0, len(queries), rows):
+        part = slice(start, start + rows)
+        for first in range(0, len(table), columns):
+            distances = squared_distances(queries[part], table[first : first + columns])
+            closest = distances.topk(min(2, distances.shape[1]), largest=False)
+            merged = torch.cat([best[part], closest.values], dim=1)
+            ids = torch.cat([found[part], closest.indices + first], dim=1)
+            kept = merged.topk(2, largest=False)
+            best[part], found[part] = kept.values, ids.gather(1, kept.indices)
+    exact = (queries[:, None] - table[found]).square().sum(-1)
+    return found.gather(1, exact.argmin(dim=1, keepdim=True))[:, 0]

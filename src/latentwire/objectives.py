@@ -1,0 +1,176 @@
+"""Training objectives: pure functions from a batch to a scalar loss. Each declares the kind of batch that it needs.
+
+    tokens     distinct tokens weighted by how often they occur; never touches the reader's layers
+    examples   prompts whose slot was compressed and decoded, with the gold answer
+    rollouts   the same prompts with the answer that the compressed prompt itself generated
+
+To add one, decorate a function with `@objective(name, needs)`; a recipe gives its weight under `objective.weights`.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from latentwire.reader import IGNORE, Inputs, Prompt, Reader
+from latentwire.registry import Registry
+
+BatchKind = Literal["tokens", "examples", "rollouts"]
+LOGIT_BYTES = 64 * 2**20
+
+
+@dataclass(frozen=True, eq=False)
+class TokenBatch:
+    """Distinct tokens: decoded and true embeddings `[U, D]`, weights `[U]` that sum to 1, the corpus' variance."""
+
+    restored: Tensor
+    target: Tensor
+    weights: Tensor
+    total_variance: float
+
+
+@dataclass(frozen=True, eq=False)
+class ExampleBatch:
+    """Prompts as the reader sees them, compressed (`inputs`) and true (`true_inputs`), with labels `[B, A]`."""
+
+    reader: Reader
+    prompts: Sequence[Prompt]
+    inputs: Inputs
+    true_inputs: Inputs
+    labels: Tensor
+
+    @cached_property
+    def hidden(self) -> Tensor:
+        """Hidden states `[B, T + A - 1, D]` over the compressed prompt and the answer, with gradient."""
+        return self.reader.hidden_states(self.reader.append(self.inputs, self.labels))
+
+    @cached_property
+    def true_hidden(self) -> Tensor:
+        """Hidden states over the true prompt and the answer, without gradient."""
+        with torch.no_grad():
+            return self.reader.hidden_states(self.reader.append(self.true_inputs, self.labels))
+
+    @cached_property
+    def prompt_labels(self) -> Tensor:
+        """Next-token labels `[B, T + A - 1]` over the prompt; `IGNORE` where none is due."""
+        total, answers = self.inputs.mask.shape[1], self.labels.shape[1]
+        labels = torch.full((len(self.prompts), total + answers - 1), IGNORE, device=self.labels.device)
+        for row, prompt in enumerate(self.prompts):
+            ids = torch.tensor(prompt.ids[1:], device=labels.device)
+            labels[row, total - 1 - len(ids) : total - 1] = ids
+        return labels
+
+    @cached_property
+    def answer_labels(self) -> Tensor:
+        """Answer labels `[B, T + A - 1]`, the prompt masked."""
+        prompt = torch.full((len(self.prompts), self.inputs.mask.shape[1] - 1), IGNORE, device=self.labels.device)
+        return torch.cat([prompt, self.labels], dim=1)
+
+
+Batch = TokenBatch | ExampleBatch
+
+
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """A loss and the batch it needs."""
+
+    name: str
+    needs: BatchKind
+    loss: Callable[[Any], Tensor]
+
+
+OBJECTIVES: Registry[Objective] = Registry("objective", group="latentwire.objectives")
+
+
+def objective(name: str, needs: BatchKind) -> Callable[[Callable[[Any], Tensor]], Callable[[Any], Tensor]]:
+    """Decorator that registers a loss function."""
+
+    def add(loss: Callable[[Any], Tensor]) -> Callable[[Any], Tensor]:
+        OBJECTIVES.register(name)(Objective(name, needs, loss))
+        return loss
+
+    return add
+
+
+@objective("reconstruct", needs="tokens")
+def reconstruct(batch: TokenBatch) -> Tensor:
+    """Squared error as a share of the corpus' variance: 1 for the mean embedding, 0 for a perfect decoder."""
+    errors = (batch.restored - batch.target).square().sum(dim=1)
+    return (batch.weights * errors).sum() / batch.total_variance
+
+
+@objective("mse", needs="tokens")
+def mse(batch: TokenBatch) -> Tensor:
+    """Plain mean squared error per entry, whose scale means nothing: only there to reproduce the brief's fault."""
+    errors = (batch.restored - batch.target).square().mean(dim=1)
+    return (batch.weights * errors).sum()
+
+
+@objective("prompt_lm", needs="examples")
+def prompt_lm(batch: ExampleBatch) -> Tensor:
+    """Cross-entropy of each next prompt token given the reconstructed prompt before it."""
+    return cross_entropy(batch.reader, batch.hidden, batch.prompt_labels)
+
+
+@objective("answer_ce", needs="examples")
+def answer_ce(batch: ExampleBatch) -> Tensor:
+    """Teacher-forced cross-entropy of the gold answer and its stop; labels over the prompt are masked."""
+    return cross_entropy(batch.reader, batch.hidden, batch.answer_labels)
+
+
+@objective("prompt_answer_ce", needs="examples")
+def prompt_answer_ce(batch: ExampleBatch) -> Tensor:
+    """Cross-entropy over prompt and answer alike: only there to reproduce the brief's fault."""
+    labels = torch.where(batch.answer_labels == IGNORE, batch.prompt_labels, batch.answer_labels)
+    return cross_entropy(batch.reader, batch.hidden, labels)
+
+
+@objective("answer_kl", needs="examples")
+def answer_kl(batch: ExampleBatch) -> Tensor:
+    """KL from the same reader reading the true prompt, at the gold answer's positions."""
+    return divergence(batch.reader, batch.true_hidden, batch.hidden, batch.answer_labels)
+
+
+@objective("on_policy_kl", needs="rollouts")
+def on_policy_kl(batch: ExampleBatch) -> Tensor:
+    """The same KL at answers that the compressed prompt itself generated: training sees what evaluation sees.
+
+    Source: Agarwal et al. 2024, On-Policy Distillation (arXiv 2306.13649, section 3), with forward KL.
+    """
+    return divergence(batch.reader, batch.true_hidden, batch.hidden, batch.answer_labels)
+
+
+def cross_entropy(reader: Reader, hidden: Tensor, labels: Tensor) -> Tensor:
+    """Mean cross-entropy where `labels [B, T]` are set, logits made for those positions only, 64 MB at a time."""
+    due = labels != IGNORE
+
+    def part(states: Tensor, ids: Tensor) -> Tensor:
+        return F.cross_entropy(reader.head(states).float(), ids, reduction="sum")
+
+    return _chunked(part, reader, hidden[due], labels[due]) / due.sum()
+
+
+def divergence(reader: Reader, true_hidden: Tensor, hidden: Tensor, labels: Tensor) -> Tensor:
+    """Mean KL(true || compressed) of the next token where `labels [B, T]` are set, 64 MB of logits at a time."""
+    due = labels != IGNORE
+
+    def part(states: Tensor, true_states: Tensor) -> Tensor:
+        wanted = reader.head(true_states).float().log_softmax(dim=-1)
+        return F.kl_div(reader.head(states).float().log_softmax(dim=-1), wanted, reduction="sum", log_target=True)
+
+    return _chunked(part, reader, hidden[due], true_hidden[due]) / due.sum()
+
+
+def _chunked(part: Callable[[Tensor, Tensor], Tensor], reader: Reader, states: Tensor, others: Tensor) -> Tensor:
+    """Sum of `part` over chunks of positions; logits are made again in the backward pass instead of being kept."""
+    size = max(1, LOGIT_BYTES // (4 * reader.vocab_size))
+    sums = [
+        checkpoint(part, chunk, other, use_reentrant=False)
+        for chunk, other in zip(states.split(size), others.split(size), strict=True)
+    ]
+    return torch.stack(sums).sum()

@@ -1,0 +1,242 @@
+"""From a recipe to a run folder: train, evaluate the ladder, write the report. What the command line calls."""
+
+import json
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from latentwire.config import Recipe, Spec, build
+from latentwire.corpus import Corpus
+from latentwire.data import DATASETS, Example, Split, refuse_overlap, shuffled
+from latentwire.errors import RunError, TrainingError
+from latentwire.evaluate import Evaluator, RungResult, measure_decoder
+from latentwire.ladder import Rung, make_rows, stage1_rungs
+from latentwire.methods import METHODS, Method, decoder_parameters
+from latentwire.reader import Layout, Reader, Scope
+from latentwire.reader.load import load_model
+from latentwire.report.report import write_report
+from latentwire.report.rows import Row
+from latentwire.runs import Run, provenance, training_hash
+from latentwire.train import Hooks, Trained, fit, largest_micro_batch, planned_steps
+
+log = logging.getLogger("latentwire")
+PARTIAL = "ladder.partial.jsonl"
+
+
+class Progress(Protocol):
+    """Shows that long work goes on."""
+
+    def task(self, words: str) -> Callable[[float, str], None]:
+        """A callback for one task, to be called with the share done and a remark."""
+        ...
+
+
+class Silent:
+    """Shows nothing."""
+
+    def task(self, words: str) -> Callable[[float, str], None]:
+        """A callback that does nothing."""
+        return lambda done, remark: None
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A recipe with everything it names loaded."""
+
+    recipe: Recipe
+    reader: Reader
+    corpus: Corpus
+    evaluation: list[Example]
+
+
+def open_reader(recipe: Recipe) -> Reader:
+    """The recipe's reader, laid out as it says."""
+    spec = recipe.reader
+    loaded = load_model(
+        spec.name, dtype=spec.dtype, device=spec.device, device_map=spec.device_map, quantization=spec.quantization
+    )
+    layout = Layout(spec.style, spec.shots)
+    name = Path(spec.name).name
+    return Reader(
+        loaded.model, loaded.tokenizer, name, layout, loaded.fingerprint, spec.max_prompt_tokens, spec.too_long
+    )
+
+
+def training_examples(recipe: Recipe) -> list[Example]:
+    """The training examples: `data.limit` of all that the specs hold, mixed by seed."""
+    data = recipe.data
+    if len(data.train) == 1:
+        return _examples(data.train[0], data.train_split, data.seed, data.limit)
+    found = [example for spec in data.train for example in _examples(spec, data.train_split, data.seed, None)]
+    return shuffled(found, data.seed, data.limit, "data.train")
+
+
+def evaluation_examples(recipe: Recipe) -> list[Example]:
+    """The evaluation examples."""
+    data = recipe.data
+    return _examples(data.eval, data.eval_split, data.eval_seed, data.eval_limit)
+
+
+def prepare(recipe: Recipe) -> Stage:
+    """Load data and reader, refuse overlapping contexts, and resolve every `auto`."""
+    train, evaluation = training_examples(recipe), evaluation_examples(recipe)
+    refuse_overlap(train, evaluation)
+    reader = open_reader(recipe)
+    corpus = Corpus(reader, train, recipe.eval.scopes[0], recipe.train.seed)
+    return Stage(_resolve(recipe, reader, corpus), reader, corpus, evaluation)
+
+
+def refuse_begun(run: Run, resume: bool) -> None:
+    """Raise `RunError` when the folder holds a run that was begun and `resume` is false."""
+    if not resume and (run.has("checkpoint.pt") or run.has("weights.safetensors")):
+        raise RunError(f"{run.folder} holds a run already; add --resume to go on with it or --force to replace it")
+
+
+def train(stage: Stage, run: Run, progress: Progress, resume: bool, interrupted: Callable[[], bool]) -> Trained:
+    """Train the recipe's method into the run folder, or go on where a checkpoint stands.
+
+    Raises:
+        RunError: The folder holds results and neither `--resume` nor `--force` was given.
+        TrainingError: The checkpoint belongs to another recipe.
+    """
+    recipe, identity = stage.recipe, training_hash(stage.recipe)
+    refuse_begun(run, resume)
+    state = _checkpoint(run, identity)
+    method = build(METHODS, recipe.method)
+    method.prepare(stage.reader, stage.corpus.counts)
+    run.start(recipe, {"decoder_parameters": decoder_parameters(method), "reader_dtype": str(stage.reader.dtype)})
+    if state is None:
+        run.write("log.jsonl", b"")
+    else:
+        run.write_lines("log.jsonl", [line for line in run.lines("log.jsonl") if line["step"] <= state["step"]])
+    hooks = Hooks(
+        log=lambda record: run.append("log.jsonl", record),
+        checkpoint=lambda state: run.save_checkpoint({**state, "recipe": identity}),
+        progress=progress.task("training"),
+        interrupted=interrupted,
+        resume=state,
+    )
+    trained = fit(method, stage.reader, stage.corpus, recipe.objective, recipe.train, hooks)
+    run.save_weights(method.tensors())
+    facts = {"train_steps": trained.steps, "train_seconds": trained.seconds, "train_examples": trained.examples}
+    run.start(
+        recipe, {"decoder_parameters": decoder_parameters(method), "reader_dtype": str(stage.reader.dtype), **facts}
+    )
+    return trained
+
+
+def evaluate(stage: Stage, run: Run, progress: Progress) -> list[Row]:
+    """Climb the ladder and write rows and predictions. Rungs that an interrupted evaluation finished are kept."""
+    recipe, reader = stage.recipe, stage.reader
+    facts = json.loads((run.folder / "provenance.json").read_text(encoding="utf-8"))
+    rungs = {rung.name: (rung, _method(rung, stage, run)) for rung in stage1_rungs(recipe, reader, stage.corpus)}
+    identity = (
+        training_hash(recipe) + json.dumps(recipe.model_dump(mode="json")["eval"]) + recipe.data.model_dump_json()
+    )
+    done = [line for line in run.lines(PARTIAL) if line["identity"] == identity]
+    run.write_lines(PARTIAL, done)
+    results = [RungResult.from_dict(line["result"]) for line in done]
+    finished = {(result.rung, result.scope) for result in results}
+    evaluator = Evaluator(reader, stage.evaluation, recipe.eval.batch, recipe.eval.max_new_tokens)
+    for scope in recipe.eval.scopes:
+        weights = _slot_counts(stage, scope)
+        for name, (rung, method) in rungs.items():
+            if (name, scope) in finished:
+                continue
+            show = progress.task(f"{scope}: {name}")
+            evaluator.progress = _share(show)
+            result = evaluator.run(name, method, scope)
+            if "decoder" in rung.spec:
+                result = _with_quality(result, method, stage, weights)
+            run.append(PARTIAL, {"identity": identity, "result": result.to_dict()})
+            results.append(result)
+    rows = make_rows(results, rungs, stage.evaluation, recipe, reader, {**provenance(), **facts})
+    run.write_lines("rows.jsonl", [row.to_dict() for row in rows])
+    run.write_lines("predictions.jsonl", _predictions(results, stage.evaluation))
+    (run.folder / PARTIAL).unlink()
+    return rows
+
+
+def report(folder: Path) -> Path:
+    """Write the run's report page; returns its path."""
+    return write_report(folder)
+
+
+def _method(rung: Rung, stage: Stage, run: Run) -> Method:
+    method = build(METHODS, rung.spec)
+    if rung.trained:
+        method.load(run.load_weights(), stage.reader)
+    else:
+        method.prepare(stage.reader, stage.corpus.counts)
+    return method
+
+
+def _with_quality(result: RungResult, method: Method, stage: Stage, weights: np.ndarray[Any, Any]) -> RungResult:
+    heldout = np.zeros_like(weights)
+    heldout[stage.corpus.heldout_rows] = 1
+    quality = measure_decoder(method, stage.reader, weights)
+    values = {name: getattr(result, name) for name in result.__dataclass_fields__}
+    values |= {"quality": quality, "quality_heldout": measure_decoder(method, stage.reader, heldout)}
+    return RungResult(**values)
+
+
+def _slot_counts(stage: Stage, scope: Scope) -> np.ndarray[Any, Any]:
+    ids = [token for example in stage.evaluation for token in stage.reader.prompt(example, scope).slot.ids]
+    return np.bincount(ids, minlength=stage.reader.vocab_size)
+
+
+def _predictions(results: Sequence[RungResult], examples: Sequence[Example]) -> Iterator[dict[str, Any]]:
+    for result in results:
+        for example, outcome, score in zip(examples, result.outcomes, result.f1, strict=True):
+            yield {
+                "rung": result.rung,
+                "scope": result.scope,
+                "id": example.id,
+                "question": example.question,
+                "gold": list(example.answers),
+                "answer": outcome.answer,
+                "f1": score,
+                "answer_nll": outcome.answer_nll,
+            }
+
+
+def _examples(spec: Spec, split: Split, seed: int, limit: int | None) -> list[Example]:
+    return build(DATASETS, spec).examples(split, seed, limit)
+
+
+def _resolve(recipe: Recipe, reader: Reader, corpus: Corpus) -> Recipe:
+    """The recipe with every `auto` replaced by what was found."""
+    precision = recipe.train.precision
+    if precision == "auto":
+        precision = "bf16" if reader.dtype == torch.bfloat16 else "fp32"
+    micro = recipe.train.micro_examples
+    if micro == "auto":
+        micro = largest_micro_batch(reader, corpus, recipe.objective, recipe.train)
+    train_spec = recipe.train.model_copy(
+        update={
+            "precision": precision,
+            "micro_examples": micro,
+            "steps": planned_steps(corpus, recipe.objective, recipe.train),
+        }
+    )
+    reader_spec = recipe.reader.model_copy(update={"dtype": str(reader.dtype).removeprefix("torch.")})
+    return recipe.model_copy(update={"train": train_spec, "reader": reader_spec})
+
+
+def _checkpoint(run: Run, identity: str) -> dict[str, Any] | None:
+    state = run.load_checkpoint()
+    if state is not None and state["recipe"] != identity:
+        raise TrainingError(
+            f"expected the checkpoint in {run.folder} to be of this recipe, got one of another; undo the change, or add"
+            " --force to start anew"
+        )
+    return state
+
+
+def _share(show: Callable[[float, str], None]) -> Callable[[int, int], None]:
+    return lambda done, total: show(done / total, f"{done}/{total}")

@@ -1,0 +1,283 @@
+"""`Reader`: a frozen causal LM with its tokenizer and its prompt layout. It knows no method.
+
+prompt segments + Prefix ──lay_in──▶ Inputs ──prefill──▶ State ──▶ answer logits, greedy answers
+"""
+
+import copy
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from latentwire.data import Example
+from latentwire.errors import ReaderError
+from latentwire.reader.prompts import Layout, Prompt, Prompter, Scope, Slot
+
+__all__ = ["Generation", "Inputs", "Layout", "Prefix", "Prompt", "Reader", "Scope", "Slot", "State"]
+
+IGNORE = -100
+TABLE_ROWS = 16_384
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prefix:
+    """What takes the slot's place in a reader: `embeds [B, P, D]` and `mask [B, P]` (true where a position counts)."""
+
+    embeds: Tensor
+    mask: Tensor
+
+    @classmethod
+    def stack(cls, rows: Sequence[Tensor]) -> "Prefix":
+        """A prefix from `B` rows of `[P_i, D]`, padded on the right."""
+        lengths = torch.tensor([row.shape[0] for row in rows], device=rows[0].device)
+        embeds = pad_sequence(list(rows), batch_first=True)
+        return cls(embeds, torch.arange(embeds.shape[1], device=embeds.device) < lengths[:, None])
+
+    def rows(self) -> list[Tensor]:
+        """The rows without padding, each `[P_i, D]`."""
+        return [embeds[mask] for embeds, mask in zip(self.embeds, self.mask, strict=True)]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Inputs:
+    """A batch as the reader sees it, padded on the left: `embeds [B, T, D]`, `mask [B, T]`."""
+
+    embeds: Tensor
+    mask: Tensor
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class State:
+    """A reader that has read its inputs: key-value cache, mask `[B, T]`, and the next token's logits `[B, V]`."""
+
+    cache: Any
+    mask: Tensor
+    logits: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """A greedy answer: its token ids (the stop included when one came) and its text."""
+
+    ids: tuple[int, ...]
+    text: str
+
+
+class Reader:
+    """A frozen causal LM behind one set of calls.
+
+    Args:
+        model: A Hugging Face causal LM; its parameters are frozen here.
+        tokenizer: Its tokenizer.
+        name: How results name the reader.
+        layout: Prompt layout.
+        fingerprint: Identity of the weights.
+        max_prompt_tokens: Longest prompt; the model's own limit when None.
+        too_long: What happens to a longer one, see `Prompter`.
+
+    Raises:
+        ReaderError: The tokenizer has no EOS or pad, or logits from ids differ from logits from embedded ids.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        name: str,
+        layout: Layout,
+        fingerprint: str,
+        max_prompt_tokens: int | None = None,
+        too_long: Literal["error", "truncate"] = "error",
+    ) -> None:
+        for token in ("eos", "pad"):
+            if getattr(tokenizer, f"{token}_token_id") is None:
+                raise ReaderError(f"reader '{name}': expected a tokenizer with a {token} token, got none; set one")
+        self.model = model.eval().requires_grad_(False)
+        self.tokenizer = tokenizer
+        self.name = name
+        self.fingerprint = fingerprint
+        limit = max_prompt_tokens or int(model.config.max_position_embeddings)
+        self.prompter = Prompter(tokenizer, layout, limit, too_long)
+        self.stop_ids = frozenset(_stop_ids(model, tokenizer) | {self.prompter.stop_id})
+        self._breaks_line = lru_cache(maxsize=None)(lambda token: "\n" in tokenizer.decode([token]))
+        self._check_embeds()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the embedding table lives."""
+        weight: Tensor = self.model.get_input_embeddings().weight
+        return weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype that the reader computes in."""
+        weight: Tensor = self.model.get_input_embeddings().weight
+        return weight.dtype
+
+    @property
+    def width(self) -> int:
+        """`D`, the width of an input embedding."""
+        return int(self.model.get_input_embeddings().weight.shape[1])
+
+    @property
+    def vocab_size(self) -> int:
+        """`V`, rows of the input embedding table."""
+        return int(self.model.get_input_embeddings().weight.shape[0])
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """Input embeddings `[..., D]` of ids `[...]`, as the model itself computes them (Gemma scales here)."""
+        embeds: Tensor = self.model.get_input_embeddings()(ids.to(self.device))
+        return embeds
+
+    def table(self, rows: Tensor | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+        """Pairs of row ids `[n]` and their embeddings `[n, D]` in float32, `TABLE_ROWS` at a time."""
+        rows = torch.arange(self.vocab_size) if rows is None else rows
+        for chunk in rows.split(TABLE_ROWS):
+            yield chunk, self.embed(chunk).float()
+
+    def prompt(self, example: Example, scope: Scope) -> Prompt:
+        """The example as token-id segments, see `prompts`."""
+        return self.prompter.prompt(example, scope)
+
+    def lay_in(self, prompts: Sequence[Prompt], prefix: Prefix) -> Inputs:
+        """Put each prefix where its prompt's slot is: `[before, prefix, after]`, padded on the left."""
+        rows = [
+            torch.cat([self._embed_ids(prompt.before), row.to(self.dtype), self._embed_ids(prompt.after)])
+            for prompt, row in zip(prompts, prefix.rows(), strict=True)
+        ]
+        longest = max(row.shape[0] for row in rows)
+        embeds = torch.stack([torch.nn.functional.pad(row, (0, 0, longest - row.shape[0], 0)) for row in rows])
+        lengths = torch.tensor([row.shape[0] for row in rows], device=embeds.device)
+        return Inputs(embeds, torch.arange(longest, 0, -1, device=embeds.device) <= lengths[:, None])
+
+    def prefill(self, inputs: Inputs) -> State:
+        """Read the inputs once; the state then serves scoring and generation."""
+        out = self.model(
+            inputs_embeds=inputs.embeds,
+            attention_mask=inputs.mask.long(),
+            position_ids=_positions(inputs.mask),
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        return State(out.past_key_values, inputs.mask, out.logits[:, -1])
+
+    def extend(self, state: State, ids: Tensor, mask: Tensor) -> tuple[Tensor, State]:
+        """Read further ids `[B, A]` (`mask [B, A]`): logits `[B, A, V]` after each, and the new state.
+
+        The cache of `state` is consumed: copy the state first (`fork`) to use it twice.
+        """
+        seen = torch.cat([state.mask, mask], dim=1)
+        out = self.model(
+            input_ids=ids,
+            attention_mask=seen.long(),
+            position_ids=_positions(seen)[:, -ids.shape[1] :],
+            past_key_values=state.cache,
+            use_cache=True,
+        )
+        return out.logits, State(out.past_key_values, seen, out.logits[:, -1])
+
+    def score(self, state: State, labels: Tensor) -> Tensor:
+        """Logits `[B, A, V]` that predict each of `labels [B, A]` (padded with `IGNORE`), given the ones before it.
+
+        The state stays usable.
+        """
+        if labels.shape[1] == 1:
+            return state.logits[:, None]
+        fed = labels[:, :-1]
+        logits, _ = self.extend(fork(state), fed.clamp(min=0), fed != IGNORE)
+        return torch.cat([state.logits[:, None], logits], dim=1)
+
+    def append(self, inputs: Inputs, labels: Tensor) -> Inputs:
+        """The inputs followed by all labels but the last (whose logits would predict what comes after them)."""
+        fed = labels[:, :-1]
+        embeds = torch.cat([inputs.embeds, self.embed(fed.clamp(min=0))], dim=1)
+        return Inputs(embeds, torch.cat([inputs.mask, fed != IGNORE], dim=1))
+
+    def hidden_states(self, inputs: Inputs) -> Tensor:
+        """Last hidden states `[B, T, D]` before the output head, differentiable."""
+        hidden: Tensor = self.model.get_decoder()(
+            inputs_embeds=inputs.embeds,
+            attention_mask=inputs.mask.long(),
+            position_ids=_positions(inputs.mask),
+            use_cache=False,
+        ).last_hidden_state
+        return hidden
+
+    def head(self, hidden: Tensor) -> Tensor:
+        """Logits `[..., V]` of hidden states `[..., D]`."""
+        logits: Tensor = self.model.get_output_embeddings()(hidden)
+        cap = getattr(self.model.config, "final_logit_softcapping", None)
+        return logits if cap is None else cap * torch.tanh(logits / cap)
+
+    @torch.no_grad()
+    def generate(self, state: State, max_new_tokens: int) -> list[Generation]:
+        """Greedy answers from a state, which is consumed. Each ends at EOS, end of turn or a line break."""
+        answers: list[list[int]] = [[] for _ in range(state.logits.shape[0])]
+        running = torch.ones(len(answers), dtype=torch.bool)
+        for step in range(max_new_tokens):
+            tokens = state.logits.argmax(dim=-1)
+            for row, token in enumerate(tokens.tolist()):
+                if running[row]:
+                    answers[row].append(token)
+                    running[row] = not self.stops(token)
+            if not running.any() or step + 1 == max_new_tokens:
+                break
+            alive = running.to(tokens.device)[:, None]
+            _, state = self.extend(state, tokens[:, None], alive)
+        return [Generation(tuple(ids), self._answer_text(ids)) for ids in answers]
+
+    def stops(self, token: int) -> bool:
+        """Whether generation ends at this token."""
+        return token in self.stop_ids or bool(self._breaks_line(token))
+
+    def pad_labels(self, labels: Sequence[Sequence[int]]) -> Tensor:
+        """Label ids `[B, A]`, padded on the right with `IGNORE`."""
+        rows = [torch.tensor(row, device=self.device) for row in labels]
+        return pad_sequence(rows, batch_first=True, padding_value=IGNORE)
+
+    @cached_property
+    def rms(self) -> float:
+        """Root mean square of the embedding table's entries: the magnitude that a prefix must have."""
+        total = sum(float(rows.double().square().sum()) for _, rows in self.table())
+        return float((total / (self.vocab_size * self.width)) ** 0.5)
+
+    def _embed_ids(self, ids: Sequence[int]) -> Tensor:
+        return self.embed(torch.tensor(ids, dtype=torch.long))
+
+    def _answer_text(self, ids: Sequence[int]) -> str:
+        kept = ids[:-1] if ids and self.stops(ids[-1]) else ids
+        last = str(self.tokenizer.decode(ids[-1:])).split("\n")[0] if len(kept) < len(ids) else ""
+        special = ids[-1:] and ids[-1] in self.tokenizer.all_special_ids
+        return (str(self.tokenizer.decode(kept, skip_special_tokens=True)) + ("" if special else last)).strip()
+
+    @torch.no_grad()
+    def _check_embeds(self) -> None:
+        """Start-up check: logits from ids equal logits from embedded ids."""
+        ids = torch.linspace(0, self.vocab_size - 1, 8, device=self.device).long()[None]
+        from_ids = self.model(input_ids=ids).logits.float()
+        from_embeds = self.model(inputs_embeds=self.embed(ids)).logits.float()
+        difference = float((from_ids - from_embeds).abs().max())
+        if not difference <= 1e-4 * max(1.0, float(from_ids.abs().max())):
+            raise ReaderError(
+                f"reader '{self.name}': expected equal logits from ids and from embedded ids, got a difference of"
+                f" {difference:.3g}; this model does more with ids than embed them and cannot read a prefix"
+            )
+
+
+def fork(state: State) -> State:
+    """A copy of `state` whose cache can be consumed without touching the original."""
+    return State(copy.deepcopy(state.cache), state.mask, state.logits)
+
+
+def _positions(mask: Tensor) -> Tensor:
+    return (mask.long().cumsum(dim=1) - 1).clamp(min=0)
+
+
+def _stop_ids(model: Any, tokenizer: Any) -> set[int]:
+    configured = getattr(model.generation_config, "eos_token_id", None)
+    several = configured if isinstance(configured, list) else [configured]
+    return {int(token) for token in [*several, tokenizer.eos_token_id] if token is not None}

@@ -1,0 +1,193 @@
+"""The one place that lays a prompt out. Every rung of the ladder gets the same token ids in the same order.
+
+A prompt is three token-id segments, *before / slot / after*. The slot is what may pass a bottleneck:
+
+    scope "context":  before = BOS, template, worked examples   slot = the context   after = question, "Answer:"
+    scope "prompt":   before = nothing                          slot = everything    after = nothing
+
+Segments are tokenised apart, so that the ids do not depend on what stands in the slot.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from latentwire.data import Example
+from latentwire.errors import PromptError
+
+Scope = Literal["prompt", "context"]
+Style = Literal["plain", "chat"]
+
+INSTRUCTION = "Answer the question with a few words from the passage."
+ANCHOR = "Answer:"
+_MARK = "\u241eslot\u241e"
+
+WORKED_EXAMPLES = (
+    (
+        "The Velden lighthouse was built in 1874 by the engineer Ruth Almeida. It is 41 metres tall, and its lamp was"
+        " lit with whale oil until the harbour received electricity. Since 1990 it has been a small museum of maps.",
+        "Who built the Velden lighthouse?",
+        "Ruth Almeida",
+    ),
+    (
+        "Most honey at the Saturday market comes from Tarn valley, where beekeepers move their hives three times a year."
+        " In spring the bees feed on cherry trees, in summer on lavender, and in autumn on heather.",
+        "What do the bees feed on in summer?",
+        "lavender",
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How a reader likes to be asked: its own chat template or plain text, with 0 to 2 worked examples."""
+
+    style: Style = "plain"
+    shots: int = 2
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.shots <= len(WORKED_EXAMPLES):
+            raise PromptError(f"expected 0 to {len(WORKED_EXAMPLES)} worked examples, got {self.shots}")
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """What passes the bottleneck: the reader's token ids, and the text pieces that they were tokenised from.
+
+    One piece, the context, or three: what stands before the context, the context, what stands after it.
+    """
+
+    pieces: tuple[str, ...]
+    ids: tuple[int, ...]
+
+    @property
+    def context(self) -> str:
+        """The context's text."""
+        return self.pieces[len(self.pieces) // 2]
+
+    @property
+    def text(self) -> str:
+        """All text of the slot."""
+        return "".join(self.pieces)
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """One laid-out prompt. `truncated_tokens` counts what an explicit recipe choice cut from the context."""
+
+    example_id: str
+    before: tuple[int, ...]
+    slot: Slot
+    after: tuple[int, ...]
+    truncated_tokens: int = 0
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """All token ids in reading order."""
+        return self.before + self.slot.ids + self.after
+
+
+class Prompter:
+    """Lays examples out for one tokenizer and one layout.
+
+    Args:
+        tokenizer: The reader's Hugging Face tokenizer.
+        layout: Style and number of worked examples.
+        max_tokens: Longest prompt the reader takes, in tokens.
+        too_long: "error" names the example; "truncate" cuts the end of the context and counts the cut.
+    """
+
+    def __init__(
+        self, tokenizer: Any, layout: Layout, max_tokens: int, too_long: Literal["error", "truncate"] = "error"
+    ) -> None:
+        if layout.style == "chat" and not getattr(tokenizer, "chat_template", None):
+            raise PromptError(
+                "expected a tokenizer with a chat template for layout 'chat', got one without; use reader.layout=plain"
+            )
+        self._tokenizer = tokenizer
+        self.layout = layout
+        self._max_tokens = max_tokens
+        self._too_long = too_long
+        self.stop_id = self._find_stop_id()
+        self._before_text, self._after_template = self._frame()
+        self._before = self._begin(self._tokens(self._before_text))
+
+    def prompt(self, example: Example, scope: Scope) -> Prompt:
+        """The example's prompt.
+
+        Raises:
+            PromptError: The prompt is longer than `max_tokens` and the recipe does not allow a cut.
+        """
+        after_text = self._after_template.replace(_MARK, example.question)
+        after = self._tokens(after_text)
+        context = self._tokens(example.context)
+        cut = max(0, len(self._before) + len(context) + len(after) - self._max_tokens)
+        if cut and (self._too_long == "error" or cut >= len(context)):
+            raise PromptError(
+                f"example '{example.id}': expected at most {self._max_tokens} prompt tokens, got"
+                f" {self._max_tokens + cut}; raise reader.max_prompt_tokens, or set reader.too_long=truncate"
+            )
+        context_text = example.context
+        if cut:
+            context = context[: len(context) - cut]
+            context_text = str(self._tokenizer.decode(context))
+        if scope == "context":
+            return Prompt(example.id, self._before, Slot((context_text,), context), after, cut)
+        pieces = (self._before_text, context_text, after_text)
+        return Prompt(example.id, (), Slot(pieces, self._before + context + after), (), cut)
+
+    def labels(self, answer: str) -> tuple[int, ...]:
+        """Token ids of `answer` as it follows the anchor, and the stop that ends it (never without a stop)."""
+        return (*self._tokens(" " + answer.strip()), self.stop_id)
+
+    def slot(self, *pieces: str) -> Slot:
+        """Text pieces, one or three, as a slot: tokenised apart, with BOS where they hold a whole prompt."""
+        ids = tuple(token for piece in pieces for token in self._tokens(piece))
+        return Slot(pieces, self._begin(ids) if len(pieces) > 1 else ids)
+
+    def _tokens(self, text: str) -> tuple[int, ...]:
+        return tuple(self._tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+
+    def _begin(self, ids: tuple[int, ...]) -> tuple[int, ...]:
+        """Exactly one BOS where the tokenizer has one."""
+        bos = self._tokenizer.bos_token_id
+        return ids if bos is None or ids[:1] == (bos,) else (bos, *ids)
+
+    def _frame(self) -> tuple[str, str]:
+        """Text before the context, and text after it with `_MARK` in the question's place."""
+        turns = [(_question(context, question), answer) for context, question, answer in self._shots()]
+        last = _question(_MARK, _MARK)
+        if self.layout.style == "plain":
+            shown = "".join(f"{asked}\n{ANCHOR} {answer}\n\n" for asked, answer in turns)
+            text = f"{INSTRUCTION}\n\n{shown}{last}\n{ANCHOR}"
+        else:
+            messages: list[dict[str, str]] = []
+            for number, (asked, answer) in enumerate([*turns, (last, "")]):
+                lead = f"{INSTRUCTION}\n\n" if number == 0 else ""
+                messages.append({"role": "user", "content": lead + asked})
+                if answer:
+                    messages.append({"role": "assistant", "content": f"{ANCHOR} {answer}"})
+            text = self._render(messages, add_generation_prompt=True) + ANCHOR
+        before, middle, end = text.split(_MARK)
+        return before, middle + _MARK + end
+
+    def _shots(self) -> Sequence[tuple[str, str, str]]:
+        return WORKED_EXAMPLES[: self.layout.shots]
+
+    def _find_stop_id(self) -> int:
+        """What ends an answer: a line break in plain text, the template's end of turn in a chat."""
+        if self.layout.style == "plain":
+            return self._tokens("\n")[-1]
+        messages = [{"role": "user", "content": "?"}, {"role": "assistant", "content": _MARK}]
+        ending = self._tokens(self._render(messages, add_generation_prompt=False).split(_MARK)[1])
+        special = set(self._tokenizer.all_special_ids)
+        return next((token for token in ending if token in special), int(self._tokenizer.eos_token_id))
+
+    def _render(self, messages: list[dict[str, str]], add_generation_prompt: bool) -> str:
+        return str(
+            self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=add_generation_prompt)
+        )
+
+
+def _question(context: str, question: str) -> str:
+    return f"Passage:\n{context}\nQuestion: {question}"

@@ -1,0 +1,1 @@
+"""Rows to verdict, tables, charts and one page: knows result files only, never a model or a method."""

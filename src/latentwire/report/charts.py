@@ -1,0 +1,177 @@
+"""Charts as inline SVG: the ladder, the losses with their gradient shares, a sweep.
+
+Each function returns one ``<svg>`` element without fonts, links or styles from outside. Colours are CSS variables of
+the page (``--series-1`` …) and ``currentColor``, so a chart follows light and dark mode; shapes and dashes repeat what
+a colour says.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, NullFormatter
+
+from latentwire.report.rows import FLOOR, RAW, Row
+from latentwire.report.svg import DASHES, INK, MARKERS, SERIES, STYLE, new_figure, to_svg
+
+MAX_POINTS = 200
+
+
+@dataclass(frozen=True)
+class Point:
+    """One value of a line, with its interval where there is one."""
+
+    x: str
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+def ladder_chart(rows: Sequence[Row], name: str) -> str:
+    """F1 per rung with its 95 % interval, the first rung on top, no context and raw embeddings drawn through as lines.
+
+    Args:
+        rows: the rungs of one scope.
+        name: unique on the page; the element ids start with it.
+    """
+    with matplotlib.rc_context(STYLE):
+        figure, axes = new_figure(0.75 + 0.27 * len(rows))
+        for place, row in enumerate(rows):
+            _draw_rung(axes, place, row)
+        _draw_lines(axes, rows)
+        axes.set_yticks(range(len(rows)), [row.rung for row in rows])
+        axes.set_ylim(len(rows) - 0.5, -0.5)
+        highest = max([row.f1 for row in rows] + [row.f1_high for row in rows if row.f1_high is not None])
+        axes.set_xlim(0, min(1.12, max(0.1, highest * 1.2)))
+        axes.set_xlabel("F1")
+        axes.tick_params(axis="y", length=0)
+        axes.grid(axis="x")
+        description = "; ".join(f"{row.rung} {row.f1:.3f}" for row in rows)
+        return to_svg(figure, name, f"F1 per rung, scope {rows[0].scope}", description)
+
+
+def lines_chart(steps: Sequence[int], curves: Mapping[str, Sequence[float]], name: str, label: str) -> str:
+    """One line per objective over training steps; a logarithmic axis where positive values span a factor of 20.
+
+    Long logs are averaged into at most 200 points. Values that are not finite leave a gap.
+    """
+    with matplotlib.rc_context(STYLE):
+        figure, axes = new_figure(2.9)
+        for index, (objective, values) in enumerate(curves.items()):
+            x, y = _binned(steps, values)
+            marker = "o" if len(x) == 1 else None
+            color, dash = SERIES[index % len(SERIES)], DASHES[index % len(DASHES)]
+            axes.plot(x, y, label=objective, linewidth=1.6, marker=marker, color=color, linestyle=dash)
+        finite = [value for values in curves.values() for value in values if math.isfinite(value)]
+        if finite and min(finite) > 0 and max(finite) / min(finite) > 20:
+            axes.set_yscale("log")
+            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axes.yaxis.set_minor_formatter(NullFormatter())
+        elif finite:
+            axes.set_ylim(min(0.0, *finite), max(*finite, 1e-9) * 1.08)
+        axes.set_xlabel("optimiser step")
+        axes.set_ylabel(label)
+        axes.grid(axis="y")
+        _legend(axes, len(curves))
+        ends = "; ".join(f"{objective}: {values[0]:.3g} to {values[-1]:.3g}" for objective, values in curves.items())
+        return to_svg(figure, name, f"{label} over training steps", ends)
+
+
+def sweep_chart(series: Mapping[str, Sequence[Point]], name: str, key: str, measure: str) -> str:
+    """The measure against the swept key with 95 % intervals, one line per combination of the other keys.
+
+    Numeric keys get a numeric axis, logarithmic where they span a factor of 10; others stand in the order given.
+    """
+    labels = list(dict.fromkeys(point.x for points in series.values() for point in points))
+    places = _places(labels)
+    step = 0.012 * (max(places.values()) - min(places.values()))
+    with matplotlib.rc_context(STYLE):
+        figure, axes = new_figure(3.1)
+        for index, (title, points) in enumerate(series.items()):
+            _draw_series(axes, index, title, points, {label: place + index * step for label, place in places.items()})
+        axes.set_xticks(list(places.values()), labels)
+        axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
+        axes.set_xlabel(key)
+        axes.set_ylabel(measure)
+        axes.grid(axis="y")
+        if len(series) > 1:
+            _legend(axes, len(series))
+        description = "; ".join(f"{title} {p.x}: {p.value:.3f}" for title, points in series.items() for p in points)
+        return to_svg(figure, name, f"{measure} by {key}", description)
+
+
+def _draw_rung(axes: Axes, place: int, row: Row) -> None:
+    color = SERIES[1] if row.trained else SERIES[0] if row.decodes_latent else INK
+    marker = "D" if row.trained else "o" if row.decodes_latent else "s"
+    low, high = row.f1_low, row.f1_high
+    if low is not None and high is not None:
+        axes.plot([low, high], [place, place], color=color, linewidth=1.6, solid_capstyle="butt")
+        axes.plot([low, high], [place, place], color=color, linestyle="none", marker="|", markersize=7)
+    axes.plot([row.f1], [place], color=color, linestyle="none", marker=marker, markersize=6)
+    right = max(row.f1, high) if high is not None else row.f1
+    axes.annotate(f"{row.f1:.2f}", (right, place), xytext=(6, 0), textcoords="offset points", va="center", color=color)
+
+
+def _draw_lines(axes: Axes, rows: Sequence[Row]) -> None:
+    marks = [
+        (row, label, dash)
+        for row in rows
+        for rung, label, dash in ((FLOOR, "floor", ":"), (RAW, "raw", "--"))
+        if row.rung == rung
+    ]
+    for row, label, dash in marks:
+        axes.axvline(row.f1, color=INK, linewidth=0.9, linestyle=dash, zorder=0)
+        side, right = {"floor": ("right", -3), "raw": ("left", 3)}[label] if _close(marks) else ("center", 0)
+        top = ("data", "axes fraction")
+        axes.annotate(label, (row.f1, 1), (right, 2), xycoords=top, textcoords="offset points", ha=side, va="bottom")
+
+
+def _close(marks: Sequence[tuple[Row, str, str]]) -> bool:
+    return len(marks) == 2 and abs(marks[0][0].f1 - marks[1][0].f1) < 0.1
+
+
+def _draw_series(axes: Axes, index: int, title: str, points: Sequence[Point], places: Mapping[str, float]) -> None:
+    ordered = sorted(points, key=lambda point: places[point.x])
+    x = [places[point.x] for point in ordered]
+    color, dash = SERIES[index % len(SERIES)], DASHES[index % len(DASHES)]
+    marker = MARKERS[index % len(MARKERS)]
+    values = [point.value for point in ordered]
+    axes.plot(x, values, marker, label=title, color=color, linestyle=dash, linewidth=1.6, markersize=5)
+    for place, point in zip(x, ordered, strict=True):
+        if point.low is not None and point.high is not None:
+            ends = [point.low, point.high]
+            axes.plot([place, place], ends, color=color, linewidth=1.2, marker="_", markersize=6)
+
+
+def _legend(axes: Axes, num_entries: int) -> None:
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=min(2, num_entries), borderaxespad=0.2, handlelength=2.6)
+
+
+def _binned(steps: Sequence[int], values: Sequence[float]) -> tuple[list[float], list[float]]:
+    size = max(1, math.ceil(len(steps) / MAX_POINTS))
+    starts = range(0, len(steps), size)
+    return (
+        [float(np.mean(steps[start : start + size])) for start in starts],
+        [_finite_mean(values[start : start + size]) for start in starts],
+    )
+
+
+def _finite_mean(values: Sequence[float]) -> float:
+    finite = [value for value in values if math.isfinite(value)]
+    return float(np.mean(finite)) if finite else math.nan
+
+
+def _places(labels: Sequence[str]) -> dict[str, float]:
+    """Where each label stands on the axis: its number, the logarithm over a factor of 10, else its rank."""
+    try:
+        numbers = [float(label) for label in labels]
+    except ValueError:
+        numbers = []
+    if not numbers or not all(math.isfinite(number) for number in numbers):
+        numbers = [float(index) for index in range(len(labels))]
+    elif min(numbers) > 0 and max(numbers) / min(numbers) >= 10:
+        numbers = [math.log10(number) for number in numbers]
+    return dict(zip(labels, numbers, strict=True))

@@ -1,0 +1,146 @@
+"""The verdict: one row and three thresholds to one outcome and one sentence that says it."""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from latentwire.errors import RunError
+from latentwire.report.rows import Row
+
+Measure = Literal["ratio", "f1"]
+Outcome = Literal["target", "success", "inconclusive", "failure", "reader too weak"]
+
+THRESHOLD_NAMES = ("target", "success", "failure")
+"""The names a verdict may list under ``straddles``, highest line first."""
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """The lines a verdict is drawn at: fractions of 1, target and success inclusive, failure exclusive.
+
+    The defaults are the brief's: on a text F1 of 82, 70 is the target, 65 a success and less than 50 a failure.
+    """
+
+    measure: Measure = "ratio"
+    target: float = 70 / 82
+    success: float = 65 / 82
+    failure: float = 50 / 82
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, object], where: str = "thresholds") -> "Thresholds":
+        """The thresholds of a resolved recipe's ``verdict`` block; what the block leaves out keeps its default.
+
+        Raises:
+            RunError: an unknown key, a value that is no number, or lines out of order.
+        """
+        names = [field.name for field in dataclasses.fields(cls)]
+        for name, value in values.items():
+            if name not in names:
+                raise RunError(f"{where} has an unknown key '{name}'; expected {', '.join(names)}.")
+            if name == "measure" and value not in ("ratio", "f1"):
+                raise RunError(f"{where} has measure {value!r}; expected 'ratio' or 'f1'.")
+            if name != "measure" and (isinstance(value, bool) or not isinstance(value, int | float)):
+                raise RunError(f"{where} has {name} {value!r}; expected a fraction such as 0.85.")
+        thresholds = cls(**values)  # type: ignore[arg-type]  # checked key by key above
+        if not thresholds.failure <= thresholds.success <= thresholds.target:
+            raise RunError(f"{where} must rise from failure over success to target, got {thresholds}.")
+        return thresholds
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the numbers say. ``value``, ``low`` and ``high`` are fractions; ``None`` where nothing was measured."""
+
+    outcome: Outcome
+    measure: Measure
+    value: float | None
+    low: float | None
+    high: float | None
+    straddles: tuple[str, ...]
+    sentence: str
+
+
+def judge(row: Row, thresholds: Thresholds) -> Verdict:
+    """The verdict on one row: target, success, inconclusive, failure, or a reader too weak to tell.
+
+    An interval straddles a line when its two ends fall on different sides of it.
+    """
+    value, low, high = (
+        (row.ratio, row.ratio_low, row.ratio_high)
+        if thresholds.measure == "ratio"
+        else (row.f1, row.f1_low, row.f1_high)
+    )
+    if value is None:
+        return Verdict("reader too weak", thresholds.measure, None, None, None, (), _too_weak_sentence(row))
+    outcome = _outcome(value, thresholds)
+    straddles: tuple[str, ...] = ()
+    if low is not None and high is not None:
+        straddles = tuple(name for name in THRESHOLD_NAMES if low < getattr(thresholds, name) <= high)
+    sentence = f"{_measured(row, thresholds.measure, value, low, high)} {_placed(outcome, thresholds)}"
+    if straddles:
+        sentence += f" {_straddling(straddles)}"
+    return Verdict(outcome, thresholds.measure, value, low, high, straddles, sentence)
+
+
+def headline_row(rows: Sequence[Row]) -> Row:
+    """The row the run is judged by: what this run trained, else the ladder's last rung that decodes a latent.
+
+    Scope ``prompt`` (Stage 1) goes before ``context``; of several trained rungs the first counts, never the best.
+
+    Raises:
+        RunError: no rung decodes a latent, so there is nothing to judge.
+    """
+    decoders = [row for row in rows if row.decodes_latent or row.trained]
+    in_prompt = [row for row in decoders if row.scope == "prompt"] or decoders
+    trained = [row for row in in_prompt if row.trained]
+    if not in_prompt:
+        found = ", ".join(dict.fromkeys(row.rung for row in rows)) or "no rows"
+        raise RunError(
+            f"Nothing to judge: expected at least one rung that decodes a latent, got {found}. "
+            "Run 'latentwire eval' with a compressing method."
+        )
+    return trained[0] if trained else in_prompt[-1]
+
+
+def _outcome(value: float, thresholds: Thresholds) -> Outcome:
+    if value >= thresholds.target:
+        return "target"
+    if value >= thresholds.success:
+        return "success"
+    return "failure" if value < thresholds.failure else "inconclusive"
+
+
+def _measured(row: Row, measure: Measure, value: float, low: float | None, high: float | None) -> str:
+    share = f"{value:.3f}"
+    if low is not None and high is not None and math.isfinite(low) and math.isfinite(high):
+        share += f" (95 % interval {low:.3f} to {high:.3f})"
+    if measure == "ratio":
+        return f"{row.rung} keeps {share} of the F1 that {row.reader} reaches on raw embeddings."
+    return f"{row.rung} reaches an F1 of {share} with {row.reader}."
+
+
+def _placed(outcome: Outcome, thresholds: Thresholds) -> str:
+    target, success, failure = (f"{line:.3f}" for line in (thresholds.target, thresholds.success, thresholds.failure))
+    if outcome == "target":
+        return f"Target reached: the line is {target}."
+    if outcome == "success":
+        return f"Success, short of the target: the lines are {success} and {target}."
+    if outcome == "failure":
+        return f"Failure: less than {failure}."
+    return f"Inconclusive: between failure ({failure}) and success ({success})."
+
+
+def _straddling(names: Sequence[str]) -> str:
+    listed = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+    lines = "line" if len(names) == 1 else "lines"
+    return f"The interval straddles the {listed} {lines}: more questions could change this outcome."
+
+
+def _too_weak_sentence(row: Row) -> str:
+    return (
+        f"Reader too weak: on {row.dataset}, {row.reader} answers from raw embeddings not clearly better than with no "
+        "context, so no ratio is formed and nothing is decided. "
+        "Use a stronger reader, more questions or another layout."
+    )

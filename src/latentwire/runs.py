@@ -1,0 +1,204 @@
+"""`Run`: a folder that holds a resolved recipe, provenance, weights, checkpoint, log, rows and predictions.
+
+Files are written beside their place and moved over it, so that a kill or a full disk leaves the old or the new file,
+never half of one. One process at a time: the folder is locked while it is open.
+"""
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Callable, Iterable, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+import yaml
+from filelock import FileLock, Timeout
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from latentwire.config import Recipe, dump, make_recipe
+from latentwire.errors import RunError
+
+RESULTS = ("rows.jsonl", "predictions.jsonl", "report.html", "report.md")
+OWN = (
+    "recipe.yaml",
+    "provenance.json",
+    "weights.safetensors",
+    "checkpoint.pt",
+    "log.jsonl",
+    "ladder.partial.jsonl",
+    *RESULTS,
+)
+PACKAGES = ("latentwire", "numpy", "torch", "transformers", "accelerate", "safetensors")
+
+
+class Run:
+    """An open run folder. Use it as a context manager; leaving it releases the lock.
+
+    Args:
+        folder: Where the run lives; made when missing.
+
+    Raises:
+        RunError: Another process has the folder open, or it cannot be written.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._lock = FileLock(folder / ".lock")
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            raise RunError(
+                f"expected {folder} to be free, but another run has it open; wait or choose another name"
+            ) from None
+        except OSError as error:
+            raise RunError(
+                f"expected to write in {folder}, got: {error.strerror}; free or choose another place"
+            ) from None
+        for leftover in folder.glob("*.partial"):
+            leftover.unlink()
+
+    def __enter__(self) -> "Run":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+    def has(self, name: str) -> bool:
+        """Whether a file of the run exists."""
+        return (self.folder / name).exists()
+
+    def clear(self) -> None:
+        """Remove the run's own files and nothing else."""
+        for name in OWN:
+            (self.folder / name).unlink(missing_ok=True)
+
+    def write(self, name: str, data: bytes) -> None:
+        """Replace a file as a whole; `RunError` when the disk is full or the place cannot be written."""
+        atomic_write(self.folder / name, lambda partial: partial.write_bytes(data))
+
+    def write_lines(self, name: str, records: Iterable[Mapping[str, Any]]) -> None:
+        """Replace a JSON-lines file."""
+        self.write(name, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records).encode())
+
+    def append(self, name: str, record: Mapping[str, Any]) -> None:
+        """Add one line to a JSON-lines file."""
+        try:
+            with (self.folder / name).open("a", encoding="utf-8") as file:
+                file.write(json.dumps(record, ensure_ascii=False) + "\n")
+        except OSError as error:
+            raise _unwritable(self.folder / name, error) from None
+
+    def lines(self, name: str) -> list[dict[str, Any]]:
+        """All records of a JSON-lines file, none when it is missing; a half-written last line is left out."""
+        path = self.folder / name
+        text = path.read_text(encoding="utf-8") if path.exists() else ""
+        whole = text[: text.rfind("\n") + 1]
+        return [json.loads(line) for line in whole.splitlines()]
+
+    def start(self, recipe: Recipe, facts: Mapping[str, Any]) -> None:
+        """Write the resolved recipe and the provenance."""
+        self.write("recipe.yaml", dump(recipe).encode())
+        self.write("provenance.json", json.dumps({**provenance(), **facts}, indent=2).encode())
+
+    def recipe(self) -> Recipe:
+        """The resolved recipe of a run that was started; `RunError` when there is none."""
+        if not self.has("recipe.yaml"):
+            raise RunError(f"expected a run in {self.folder}, found no recipe.yaml; train it first")
+        return make_recipe(yaml.safe_load((self.folder / "recipe.yaml").read_text(encoding="utf-8")), str(self.folder))
+
+    def save_weights(self, tensors: Mapping[str, Tensor]) -> None:
+        """Write the trained method."""
+        self.write("weights.safetensors", save({name: tensor.contiguous().cpu() for name, tensor in tensors.items()}))
+
+    def load_weights(self) -> dict[str, Tensor]:
+        """The trained method's tensors; `RunError` when missing or damaged."""
+        path = self.folder / "weights.safetensors"
+        if not path.exists():
+            raise RunError(f"expected trained weights at {path}, found none; finish training first (--resume)")
+        try:
+            return load_file(path)
+        except SafetensorError as error:
+            raise RunError(f"expected readable weights at {path}, got: {error}; train again with --force") from None
+
+    def save_checkpoint(self, state: Mapping[str, Any]) -> None:
+        """Replace the checkpoint."""
+        atomic_write(self.folder / "checkpoint.pt", lambda partial: torch.save(dict(state), partial))
+
+    def load_checkpoint(self) -> dict[str, Any] | None:
+        """The last whole checkpoint, or None."""
+        path = self.folder / "checkpoint.pt"
+        if not path.exists():
+            return None
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        return state
+
+
+def atomic_write(path: Path, fill: Callable[[Path], object]) -> None:
+    """Let `fill` write a new file, bring it to the disk, then move it over `path`."""
+    partial = path.with_name(path.name + ".partial")
+    try:
+        fill(partial)
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except (OSError, RuntimeError) as error:  # torch.save reports a full disk as RuntimeError
+        partial.unlink(missing_ok=True)
+        raise _unwritable(path, error) from None
+
+
+def training_hash(recipe: Recipe) -> str:
+    """Identity of everything that decides the weights; evaluation and verdict may change without retraining."""
+    parts = recipe.model_dump(mode="json", include={"data", "reader", "method", "objective", "train"})
+    for key in ("eval", "eval_split", "eval_limit", "eval_seed"):
+        parts["data"].pop(key)
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def hardware() -> str:
+    """The machine in words: processor, cores, memory, accelerator."""
+    if torch.cuda.is_available():
+        return f"{torch.cuda.get_device_name()}, {os.cpu_count()} cores"
+    model = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        names = [
+            line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")
+        ]
+        model = names[0] if names else model
+    return f"{model}, {os.cpu_count()} cores, {psutil.virtual_memory().total / 2**30:.0f} GiB"
+
+
+def commit() -> str:
+    """The git commit of the source tree, `-dirty` when files differ, `unknown` outside a checkout."""
+    here = Path(__file__).parent
+    try:
+        call = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+        return subprocess.run(call, cwd=here, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def provenance() -> dict[str, Any]:
+    """Where and with what a run was made."""
+    return {
+        "commit": commit(),
+        "hardware": hardware(),
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in PACKAGES},
+    }
+
+
+def _unwritable(path: Path, error: Exception) -> RunError:
+    reason = " ".join(str(error).split())
+    return RunError(
+        f"expected to write {path}, got: {reason}; free space or choose another place. What stood there is kept"
+    )

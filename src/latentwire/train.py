@@ -1,0 +1,297 @@
+"""`fit`: the one training loop. It knows batches, objectives and parameters, and no method by name.
+
+corpus ─▶ batch of step s ─▶ losses ─▶ one gradient per objective ─▶ Balance ─▶ clip ─▶ AdamW
+"""
+
+import contextlib
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from accelerate.utils import find_executable_batch_size
+
+from latentwire.balance import Balance, Gradient, norm
+from latentwire.codecs import transmit
+from latentwire.config import ObjectiveSpec, TrainSpec
+from latentwire.corpus import Corpus
+from latentwire.errors import RecipeError, TrainingError
+from latentwire.methods import Method
+from latentwire.objectives import OBJECTIVES, Batch, BatchKind, ExampleBatch, Objective, TokenBatch
+from latentwire.reader import Prefix, Reader
+
+ROLLOUT_TOKENS = 16
+LOG_LINES = 200
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What training did: steps taken, seconds spent in the loop, examples in the corpus, last raw losses."""
+
+    steps: int
+    seconds: float
+    examples: int
+    losses: Mapping[str, float]
+
+
+@dataclass
+class Hooks:
+    """Where training reports and keeps its state; all of it optional.
+
+    Attributes:
+        log: Called with one record now and then.
+        checkpoint: Called with the state to keep, at most every `checkpoint_seconds` and at the end.
+        progress: Called after every step with the share of the work that is done.
+        interrupted: Asked after every step; true saves a checkpoint and raises `KeyboardInterrupt`.
+        resume: A state that `checkpoint` got earlier.
+    """
+
+    log: Callable[[dict[str, Any]], None] = lambda record: None
+    checkpoint: Callable[[dict[str, Any]], None] = lambda state: None
+    progress: Callable[[float, str], None] = lambda done, words: None
+    interrupted: Callable[[], bool] = lambda: False
+    resume: Mapping[str, Any] | None = None
+
+
+def planned_steps(corpus: Corpus, objective: ObjectiveSpec, spec: TrainSpec) -> int:
+    """Steps of a training: `steps`, or `epochs` over examples where an objective needs them, else over tokens."""
+    if spec.steps is not None:
+        return spec.steps
+    kinds = {OBJECTIVES[name].needs for name in objective.weights}
+    epoch = corpus.token_steps(spec.batch_tokens) if kinds == {"tokens"} else corpus.example_steps(spec.batch_examples)
+    return max(1, round(spec.epochs * epoch))
+
+
+def fit(
+    method: Method,
+    reader: Reader,
+    corpus: Corpus,
+    objective: ObjectiveSpec,
+    spec: TrainSpec,
+    hooks: Hooks | None = None,
+) -> Trained:
+    """Train a prepared method in place.
+
+    Returns:
+        What was done. With `spec.seconds` the number of steps depends on the machine; else it is fixed by the recipe.
+
+    Raises:
+        RecipeError: Nothing to train, or an unknown objective.
+        TrainingError: A loss that is not finite.
+    """
+    loop = _Loop(method, reader, corpus, objective, spec, hooks or Hooks())
+    return loop.run()
+
+
+@dataclass
+class _Loop:
+    method: Method
+    reader: Reader
+    corpus: Corpus
+    objective: ObjectiveSpec
+    spec: TrainSpec
+    hooks: Hooks
+    rollouts: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    step: int = 0
+    seconds_before: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.parameters = [p for p in self.method.module().parameters() if p.requires_grad]
+        if not self.parameters:
+            raise RecipeError("expected a method with parameters to train, got one without; choose method.decoder=mlp")
+        self.objectives = [OBJECTIVES[name] for name in self.objective.weights]
+        self.balance = Balance(self.objective.weights, self.objective.balance)
+        self.optimizer = torch.optim.AdamW(
+            self.parameters, lr=self.spec.lr, betas=(0.9, 0.98), weight_decay=self.spec.weight_decay
+        )
+        self.steps = planned_steps(self.corpus, self.objective, self.spec)
+        if self.hooks.resume is not None:
+            self._restore(self.hooks.resume)
+
+    def run(self) -> Trained:
+        start = saved = time.monotonic()
+        losses: dict[str, float] = {}
+        torch.manual_seed(self.spec.seed)
+        while (done := self._done(time.monotonic() - start)) < 1.0:
+            for group in self.optimizer.param_groups:
+                group["lr"] = learning_rate(done, self.spec)
+            losses, shares, size = self._step()
+            self.step += 1
+            now = time.monotonic()
+            self.hooks.progress(self._done(now - start), f"loss {sum(losses.values()):.4f}")
+            if self.step % max(1, self.steps // LOG_LINES) == 0 or self.step == 1:
+                self._log(losses, shares, size, now - start)
+            stop = self.hooks.interrupted()
+            if stop or now - saved >= self.spec.checkpoint_seconds:
+                self.hooks.checkpoint(self.state(now - start))
+                saved = time.monotonic()
+            if stop:
+                raise KeyboardInterrupt
+        elapsed = time.monotonic() - start
+        self.hooks.checkpoint(self.state(elapsed))
+        return Trained(self.step, self.seconds_before + elapsed, len(self.corpus.examples), losses)
+
+    def state(self, elapsed: float) -> dict[str, Any]:
+        """All that a resumed training needs to go on as if nothing had happened."""
+        return {
+            "step": self.step,
+            "seconds": self.seconds_before + elapsed,
+            "parameters": [parameter.detach() for parameter in self.parameters],
+            "optimizer": self.optimizer.state_dict(),
+            "averages": dict(self.balance.averages),
+            "updates": self.balance.updates,
+            "rollouts": {index: list(ids) for index, ids in self.rollouts.items()},
+            "rng": torch.get_rng_state(),
+        }
+
+    def _restore(self, state: Mapping[str, Any]) -> None:
+        with torch.no_grad():
+            for parameter, saved in zip(self.parameters, state["parameters"], strict=True):
+                parameter.copy_(saved)
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step, self.seconds_before = int(state["step"]), float(state["seconds"])
+        self.balance.averages, self.balance.updates = dict(state["averages"]), int(state["updates"])
+        self.rollouts = {int(index): tuple(ids) for index, ids in state["rollouts"].items()}
+
+    def _done(self, elapsed: float) -> float:
+        if self.spec.seconds is not None:
+            return (self.seconds_before + elapsed) / self.spec.seconds
+        return self.step / self.steps
+
+    def _step(self) -> tuple[dict[str, float], dict[str, float], float]:
+        """One update: raw losses, gradient shares, and the norm of the combined gradient."""
+        losses = {goal.name: 0.0 for goal in self.objectives}
+        sums: dict[str, Gradient] = {}
+        for kind in dict.fromkeys(goal.needs for goal in self.objectives):
+            goals = [goal for goal in self.objectives if goal.needs == kind]
+            for share, batch in self._batches(kind):
+                for goal, gradient, value in self._gradients(goals, batch):
+                    losses[goal.name] += share * value
+                    scaled = [share * part for part in gradient]
+                    kept = sums.get(goal.name)
+                    sums[goal.name] = scaled if kept is None else [a + b for a, b in zip(kept, scaled, strict=True)]
+        if not all(math.isfinite(value) for value in losses.values()):
+            raise TrainingError(self._diverged(losses))
+        combined, shares = self.balance.combine(sums)
+        size = norm(combined)
+        factor = min(1.0, self.spec.clip / size) if size else 1.0
+        for parameter, part in zip(self.parameters, combined, strict=True):
+            parameter.grad = part * factor
+        self.optimizer.step()
+        return losses, shares, size
+
+    def _gradients(self, goals: Sequence[Objective], batch: Batch) -> list[tuple[Objective, Gradient, float]]:
+        found = []
+        for number, goal in enumerate(goals):
+            loss = goal.loss(batch)
+            keep = number + 1 < len(goals)
+            gradient = torch.autograd.grad(loss, self.parameters, retain_graph=keep, materialize_grads=True)
+            found.append((goal, list(gradient), float(loss.detach())))
+        return found
+
+    def _batches(self, kind: BatchKind) -> list[tuple[float, Batch]]:
+        """The step's batches of a kind, made one at a time, each with its share of the step."""
+        if kind == "tokens":
+            return [(1.0, self._token_batch())]
+        chosen = self.corpus.batch(self.step, self.spec.batch_examples)
+        size = self.spec.micro_examples if isinstance(self.spec.micro_examples, int) else len(chosen)
+        if kind == "rollouts":
+            self._refresh_rollouts()
+        parts = [chosen[start : start + size] for start in range(0, len(chosen), size)]
+        return [(len(part) / len(chosen), self._example_batch(part, kind)) for part in parts]
+
+    def _token_batch(self) -> TokenBatch:
+        ids, weights = self.corpus.tokens(self.step, self.spec.batch_tokens, self.spec.vocabulary_share)
+        tokens = torch.from_numpy(ids)
+        with self._autocast():
+            restored = self.method.restore(tokens, self.reader)
+        target = self.reader.embed(tokens).float()
+        return TokenBatch(restored, target, torch.from_numpy(weights).to(target.device), self.method.total_variance)
+
+    def _example_batch(self, chosen: Sequence[int], kind: BatchKind) -> ExampleBatch:
+        prompts = [self.corpus.prompts[index] for index in chosen]
+        labels = self.rollouts if kind == "rollouts" else self.corpus.labels
+        true_rows = [self.reader.embed(torch.tensor(prompt.slot.ids)) for prompt in prompts]
+        return ExampleBatch(
+            self.reader,
+            prompts,
+            self.reader.lay_in(prompts, self._compressed(chosen)),
+            self.reader.lay_in(prompts, Prefix.stack(true_rows)),
+            self.reader.pad_labels([labels[index] for index in chosen]),
+        )
+
+    def _compressed(self, chosen: Sequence[int]) -> Prefix:
+        latents = self.method.encode([self.corpus.prompts[index].slot for index in chosen], self.reader)
+        with self._autocast():
+            return self.method.prefix([transmit(latent)[0] for latent in latents], self.reader)
+
+    @torch.no_grad()
+    def _refresh_rollouts(self) -> None:
+        """Every `rollout_every` steps, answer the coming steps' prompts from their compressed form."""
+        coming = range(self.step, self.step - self.step % self.spec.rollout_every + self.spec.rollout_every)
+        due = {index for step in coming for index in self.corpus.batch(step, self.spec.batch_examples)}
+        if self.step % self.spec.rollout_every and due <= self.rollouts.keys():
+            return
+        ordered = sorted(due, key=lambda index: len(self.corpus.prompts[index].slot.ids))
+        size = self.spec.batch_examples
+        self.rollouts = {}
+        for part in (ordered[start : start + size] for start in range(0, len(ordered), size)):
+            prompts = [self.corpus.prompts[index] for index in part]
+            state = self.reader.prefill(self.reader.lay_in(prompts, self._compressed(part)))
+            answers = self.reader.generate(state, ROLLOUT_TOKENS)
+            self.rollouts |= {index: answer.ids for index, answer in zip(part, answers, strict=True)}
+
+    def _autocast(self) -> contextlib.AbstractContextManager[Any]:
+        wanted = self.spec.precision == "bf16"
+        return torch.autocast(self.reader.device.type, dtype=torch.bfloat16) if wanted else contextlib.nullcontext()
+
+    def _log(self, losses: Mapping[str, float], shares: Mapping[str, float], size: float, elapsed: float) -> None:
+        self.hooks.log(
+            {
+                "step": self.step,
+                "lr": self.optimizer.param_groups[0]["lr"],
+                "losses": dict(losses),
+                "shares": dict(shares),
+                "gradient_norm": size,
+                "seconds": round(self.seconds_before + elapsed, 3),
+            }
+        )
+
+    def _diverged(self, losses: Mapping[str, float]) -> str:
+        kinds = {goal.needs for goal in self.objectives} - {"tokens"}
+        chosen = self.corpus.batch(self.step, self.spec.batch_examples) if kinds else []
+        names = ", ".join(self.corpus.examples[index].id for index in chosen) or "a token batch"
+        values = ", ".join(f"{name} {value}" for name, value in losses.items())
+        return (
+            f"expected finite losses, got {values} at step {self.step} ({names}); lower train.lr and go on from the last"
+            " checkpoint, which is kept"
+        )
+
+
+def largest_micro_batch(reader: Reader, corpus: Corpus, objective: ObjectiveSpec, spec: TrainSpec) -> int:
+    """The most examples whose forward and backward pass fits in memory: `batch_examples`, halved until it does.
+
+    Tried on the longest prompts of the corpus. The effective batch stays the same, by accumulation.
+    """
+    longest = sorted(corpus.prompts, key=lambda prompt: len(prompt.ids))[-spec.batch_examples :]
+    if all(OBJECTIVES[name].needs == "tokens" for name in objective.weights):
+        return spec.batch_examples
+
+    def attempt(size: int) -> int:
+        rows = [reader.embed(torch.tensor(prompt.slot.ids)) for prompt in longest[:size]]
+        prefix = Prefix.stack(rows)
+        inputs = reader.lay_in(longest[:size], Prefix(prefix.embeds.requires_grad_(), prefix.mask))
+        reader.hidden_states(inputs).sum().backward()
+        return size
+
+    found: int = find_executable_batch_size(attempt, starting_batch_size=spec.batch_examples)()
+    return found
+
+
+def learning_rate(done: float, spec: TrainSpec) -> float:
+    """Linear warm-up, then cosine to zero, as a function of the share of training that is done."""
+    if done < spec.warmup:
+        return spec.lr * max(done / spec.warmup, 1e-2)
+    return spec.lr * 0.5 * (1 + math.cos(math.pi * (done - spec.warmup) / (1 - spec.warmup)))
