@@ -140,7 +140,7 @@ def test_truncated_json_raises_data_error(dataset: str, keep: float, tmp_path: P
 @pytest.mark.parametrize("dataset", FILE_DATASETS)
 def test_json_of_another_shape_raises_data_error(dataset: str, value: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_text(value)
-    with pytest.raises(DataError, match="file.*: expected .*, got .*; ") as caught:
+    with pytest.raises(DataError, match=r"file.*: expected .*, got .*; ") as caught:
         read(dataset, tmp_path / "file")
     assert "\n" not in str(caught.value)
 

@@ -5,15 +5,17 @@ Only safetensors are read: a pickle can run code. Weights that a checkpoint lack
 
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging as transformers_logging
 
 from latentwire.errors import ReaderError
-from latentwire.reader.gguf import no_progress_bars
 
 CAUSAL = ("ForCausalLM", "LMHeadModel")
 SHAPING = (
@@ -28,8 +30,9 @@ def causal_config(path: Path, name: str) -> Any:
     try:
         config = AutoConfig.from_pretrained(path)
     except (OSError, ValueError, KeyError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ReaderError(f"reader '{name}': expected a config.json that transformers knows, got: {reason}") from error
+        raise ReaderError(
+            f"reader '{name}': expected a config.json that transformers knows, got: {first_line(error)}"
+        ) from error
     kinds = list(config.architectures or [])
     if config.is_encoder_decoder:
         raise ReaderError(
@@ -45,8 +48,9 @@ def load_tokenizer(folder: Path, name: str) -> Any:
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ReaderError(f"reader '{name}': expected a tokenizer next to its weights, got: {reason}") from error
+        raise ReaderError(
+            f"reader '{name}': expected a tokenizer next to its weights, got: {first_line(error)}"
+        ) from error
     if tokenizer.eos_token_id is None:
         raise ReaderError(f"reader '{name}': expected a tokenizer with an EOS token, got none; set eos_token in it")
     if tokenizer.pad_token_id is None:
@@ -62,8 +66,9 @@ def load_weights(folder: Path, name: str, dtype: torch.dtype, options: dict[str,
                 folder, dtype=dtype, use_safetensors=True, output_loading_info=True, **options
             )
     except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ReaderError(f"reader '{name}': expected weights that transformers can load, got: {reason}") from error
+        raise ReaderError(
+            f"reader '{name}': expected weights that transformers can load, got: {first_line(error)}"
+        ) from error
     if report["missing_keys"]:
         missing = ", ".join(sorted(report["missing_keys"])[:3])
         raise ReaderError(f"reader '{name}': expected all weights, got none for {missing}; fetch the model again")
@@ -94,3 +99,20 @@ def fingerprint_of(folder: Path, name: str, config: Any, quantization: dict[str,
     for key in sorted(parts):
         digest.update(key.encode() + parts[key])
     return digest.hexdigest()[:16]
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error's message, or its type where it has none."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+@contextmanager
+def no_progress_bars() -> Iterator[None]:
+    """Transformers draws no progress bars inside."""
+    drawn = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if drawn:
+            transformers_logging.enable_progress_bar()

@@ -6,13 +6,14 @@ Weights are kept in fp32 because dequantised values cannot be written in bf16 wi
 """
 
 import hashlib
+import io
 import json
 import logging
 import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,11 @@ from typing import Any
 import torch
 from filelock import FileLock
 from gguf import GGUFReader
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
-from transformers.utils import logging as transformers_logging
 
 from latentwire.errors import ReaderError
+from latentwire.reader.checkpoint import causal_config, first_line, no_progress_bars
 
 SUPPORTED = ("gemma3", "llama", "qwen2")
 FORMAT_VERSION = 1
@@ -95,18 +97,22 @@ def converted(source: GgufFile) -> Path:
                 return home
             if home.exists():
                 log.warning("cached copy of %s is damaged (%s); converting it again", source.name, damage)
+            for leftover in home.parent.glob(f".{home.name}-*"):
+                shutil.rmtree(leftover)
             log.info("converting %s, once, about a minute", source.name)
             with tempfile.TemporaryDirectory(prefix=f".{home.name}-", dir=home.parent) as scratch:
                 folder = _convert(source, Path(scratch))
                 shutil.rmtree(home, ignore_errors=True)
                 folder.replace(home)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         raise ReaderError(f"cannot write the model cache {home.parent}: {error}; set LATENTWIRE_CACHE") from error
     return home
 
 
 def config_of(source: GgufFile) -> Any:
     """The configuration in the file's header, as transformers reads it; nothing is converted."""
+    if is_converted(source.sha256):
+        return causal_config(_home(source.sha256), source.name)
     with tempfile.TemporaryDirectory() as scratch:
         path = source.whole(Path(scratch))
         check_architecture(path, source.name)
@@ -135,18 +141,6 @@ def check_architecture(path: Path, name: str) -> str:
     return found
 
 
-@contextmanager
-def no_progress_bars() -> Iterator[None]:
-    """Transformers draws no progress bars inside."""
-    drawn = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if drawn:
-            transformers_logging.enable_progress_bar()
-
-
 def _home(sha: str) -> Path:
     return cache_dir() / "models" / f"{sha[:16]}-{FORMAT_VERSION}"
 
@@ -170,7 +164,8 @@ def _convert(source: GgufFile, scratch: Path) -> Path:
     path = source.whole(scratch)
     check_architecture(path, source.name)
     folder = scratch / "folder"
-    with _reading(source.name), no_progress_bars():
+    # The bar that transformers draws while it dequantises has no switch.
+    with _reading(source.name), no_progress_bars(), redirect_stderr(io.StringIO()):
         tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
         model, report = AutoModelForCausalLM.from_pretrained(
             path.parent, gguf_file=path.name, dtype=torch.float32, output_loading_info=True
@@ -198,5 +193,6 @@ def _reading(name: str) -> Iterator[None]:
     try:
         yield
     except BROKEN_FILE as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ReaderError(f"{name}: expected a GGUF model that transformers can read, got: {reason}") from error
+        raise ReaderError(
+            f"{name}: expected a GGUF model that transformers can read, got: {first_line(error)}"
+        ) from error

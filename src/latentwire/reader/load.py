@@ -16,8 +16,15 @@ from huggingface_hub import snapshot_download
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 from latentwire.errors import ReaderError
-from latentwire.reader.checkpoint import causal_config, fingerprint_of, load_tokenizer, load_weights
-from latentwire.reader.gguf import config_of, converted, gguf_file, no_progress_bars
+from latentwire.reader.checkpoint import (
+    causal_config,
+    fingerprint_of,
+    first_line,
+    load_tokenizer,
+    load_weights,
+    no_progress_bars,
+)
+from latentwire.reader.gguf import config_of, converted, gguf_file
 from latentwire.reader.packaged import PACKAGED, ModelInfo, list_models
 from latentwire.reader.precision import choose_dtype
 from latentwire.registry import nearest
@@ -119,8 +126,9 @@ def _device(device: str) -> str:
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ReaderError(f"expected a device that this machine has, got '{device}': {reason}; use auto") from error
+        raise ReaderError(
+            f"expected a device that this machine has, got '{device}': {first_line(error)}; use auto"
+        ) from error
     return device
 
 
@@ -131,7 +139,10 @@ def _quantization(fields: dict[str, object]) -> Any:
         raise ReaderError(f"unknown quantization field '{unknown[0]}': {nearest(unknown[0], known)}")
     if importlib.util.find_spec("bitsandbytes") is None:
         raise ReaderError("quantization needs a package that is not installed; run: pip install bitsandbytes")
-    return BitsAndBytesConfig(**fields)
+    try:
+        return BitsAndBytesConfig(**fields)
+    except (TypeError, ValueError) as error:
+        raise ReaderError(f"expected fields of BitsAndBytesConfig, got {fields}: {first_line(error)}") from error
 
 
 def _folder(name: str, hub_files: list[str] = HUB_FILES) -> Path:
@@ -142,14 +153,13 @@ def _folder(name: str, hub_files: list[str] = HUB_FILES) -> Path:
         return converted(gguf_file(path))
     if path.is_dir():
         return path
-    advice = f"{nearest(name, list(PACKAGED))}, or give the path of a .gguf file or of a Hugging Face folder"
+    advice = f"give the path of a .gguf file or of a Hugging Face folder, or a packaged name ({nearest(name, list(PACKAGED))})"
     if path.exists() or path.is_absolute() or path.suffix == ".gguf":
         raise ReaderError(f"expected a reader at '{name}', got no folder and no .gguf file there; {advice}")
     try:
         with no_progress_bars():
             return Path(snapshot_download(name, allow_patterns=hub_files, ignore_patterns=HUB_EXTRAS))
     except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
         raise ReaderError(
-            f"reader '{name}' not found here, and not fetched from the hub ({reason}); {advice}"
+            f"reader '{name}' not found here, and not fetched from the hub ({first_line(error)}); {advice}"
         ) from error
