@@ -16,6 +16,7 @@ from typing import Annotated, Any
 
 import torch
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.logging import RichHandler
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -46,6 +47,7 @@ Resume = Annotated[bool, typer.Option("--resume", help="Go on where an interrupt
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan: recipe, parameters, memory, steps.")]
 OUT = Path("out")
+NARROW = 72
 
 
 class Bars:
@@ -228,16 +230,16 @@ def _show_result(folder: Path, rows: Sequence[Row], as_json: bool) -> None:
     if as_json:
         out.print_json(json.dumps({"folder": str(folder), "rows": [row.to_dict() for row in rows]}))
         return
+    several = len({row.scope for row in rows}) > 1
     columns = [
         {
-            "scope": row.scope,
-            "rung": row.rung,
+            "rung": f"{row.scope}: {row.rung}" if several else row.rung,
             "F1": f"{row.f1:.3f}",
-            "95 %": f"{row.f1_low:.3f} – {row.f1_high:.3f}",
+            "95 %": f"{row.f1_low:.2f}–{row.f1_high:.2f}",
             "ratio": "" if row.ratio is None else f"{row.ratio:.3f}",
-            "same answer": "" if row.agreement is None else f"{row.agreement:.3f}",
+            "same": "" if row.agreement is None else f"{row.agreement:.3f}",
             "bytes": f"{row.bytes_on_wire:,.0f}",
-            "positions": f"{row.num_positions:,.0f}",
+            "pos.": f"{row.num_positions:,.0f}",
         }
         for row in rows
     ]
@@ -250,9 +252,10 @@ def _show_result(folder: Path, rows: Sequence[Row], as_json: bool) -> None:
 
 
 def _table(title: str, records: Sequence[dict[str, Any]]) -> None:
-    table = Table(title=title, title_justify="left")
+    narrow = sum(max(len(str(record[name])) for record in records) for name in records[0]) <= NARROW
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for name in records[0]:
-        table.add_column(name, overflow="fold")
+        table.add_column(name, overflow="fold", no_wrap=narrow)
     for record in records:
         table.add_row(*("" if value is None else str(value) for value in record.values()))
     out.print(table)

@@ -1,7 +1,7 @@
 """`facts`: generated passages about invented names, for training and evaluation without a download.
 
-A passage tells the same three to five things about three or four invented subjects of one kind, so an answer cannot be
-known beforehand nor guessed from its type: the reader must find the right subject in the passage.
+A passage tells three or four things about each of three invented subjects, in a quarter of the passages of one kind: then
+most things are told of several of them, and only the right subject's value answers the question.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,8 +12,9 @@ from latentwire.data import DATASETS, Example, Split, check, in_split
 from latentwire.data.relations import SUBJECTS, Relation
 from latentwire.errors import DataError
 
-_GRIDS = ((3, 4), (3, 5), (4, 3))  # subjects, relations: 12 to 15 facts
-MAX_QUESTIONS = 12
+_GRIDS = ((3, 3), (3, 4))  # subjects, relations: 9 or 12 facts
+MAX_QUESTIONS = 9
+SHARE_ALIKE = 0.25  # of the passages, whose subjects are all of one kind: the hard ones
 
 _STARTS = (
     "b", "br", "c", "d", "dr", "f", "fl", "g", "gr", "h", "j", "k", "l", "m", "n", "p", "pl", "r", "s", "st", "t", "tr",
@@ -40,7 +41,7 @@ class Facts:
     "train", whatever the seeds. Years, colours, jobs and the like are ordinary words and occur in both.
 
     Attributes:
-        questions_per_passage: Questions about each passage, 1 to 12, each about another fact.
+        questions_per_passage: Questions about each passage, 1 to 9, each about another fact.
         passages: Passages that the set holds; endless when None, and then `examples` needs a limit.
     """
 
@@ -93,15 +94,17 @@ class _Fact:
 
 
 def _facts(random: Random, name: Callable[[str], str]) -> list[_Fact]:
-    """Each relation of each subject; no value occurs twice within a relation, no name within a passage."""
-    kind = random.choice(sorted(SUBJECTS))
+    """Some relations of each subject; no value occurs twice within a relation, no name within a passage."""
     num_subjects, num_relations = random.choice(_GRIDS)
-    subjects = [name(kind) for _ in range(num_subjects)]
+    alike = random.random() < SHARE_ALIKE
+    kinds = [random.choice(sorted(SUBJECTS))] * num_subjects if alike else random.sample(sorted(SUBJECTS), num_subjects)
+    told = {name(kind): random.sample(SUBJECTS[kind], num_relations) for kind in kinds}
     facts = []
-    for relation in random.sample(SUBJECTS[kind], num_relations):
+    for relation in (relation for kind in dict.fromkeys(kinds) for relation in SUBJECTS[kind]):
+        about = [subject for subject, relations in told.items() if relation in relations]
         pool = relation.values
-        values = [name(pool) for _ in subjects] if isinstance(pool, str) else random.sample(pool, num_subjects)
-        for subject, value in zip(subjects, values, strict=True):
+        values = [name(pool) for _ in about] if isinstance(pool, str) else random.sample(pool, len(about))
+        for subject, value in zip(about, values, strict=True):
             sentence = random.choice(relation.sentences).format(s=subject, a=value)
             facts.append(_Fact(subject, relation, value, sentence))
     return facts

@@ -27,8 +27,8 @@ class Decoder(nn.Module):
 
     def __init__(self, basis: Basis, sent: Tensor, reader: Reader) -> None:
         super().__init__()
-        self.register_buffer("mean", basis.mean)
-        self.register_buffer("components", basis.components)
+        self.register_buffer("mean", basis.mean, persistent=False)
+        self.register_buffer("components", basis.components, persistent=False)
 
     def forward(self, codes: Tensor) -> Tensor:
         """Embeddings `[N, D]` of codes `[N, d]`, in float32 under autocast too."""
@@ -66,7 +66,7 @@ class Mlp(Decoder):
         super().__init__(basis, sent, reader)
         wide, narrow = basis.components.shape
         hidden = hidden_width(wide, narrow)
-        self.register_buffer("scale", basis.variances.clamp(min=basis.variances.max() * 1e-6).rsqrt())
+        self.register_buffer("scale", basis.variances.clamp(min=basis.variances.max() * 1e-6).rsqrt(), persistent=False)
         self.residual = nn.Sequential(
             nn.Linear(narrow, hidden), nn.GELU(), nn.Linear(hidden, hidden), nn.GELU(), nn.Linear(hidden, wide)
         )

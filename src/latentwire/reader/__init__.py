@@ -21,6 +21,7 @@ __all__ = ["Generation", "Inputs", "Layout", "Prefix", "Prompt", "Reader", "Scop
 
 IGNORE = -100
 TABLE_ROWS = 16_384
+WORTH_SHARING = 32
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -103,6 +104,7 @@ class Reader:
         limit = max_prompt_tokens or int(model.config.max_position_embeddings)
         self.prompter = Prompter(tokenizer, layout, limit, too_long)
         self.stop_ids = frozenset(_stop_ids(model, tokenizer) | {self.prompter.stop_id})
+        self._window = getattr(model.config, "sliding_window", None) or float("inf")
         self._breaks_line = lru_cache(maxsize=None)(lambda token: "\n" in tokenizer.decode([token]))
         self._check_embeds()
 
@@ -149,21 +151,35 @@ class Reader:
             torch.cat([self._embed_ids(prompt.before), row.to(self.dtype), self._embed_ids(prompt.after)])
             for prompt, row in zip(prompts, prefix.rows(), strict=True)
         ]
-        longest = max(row.shape[0] for row in rows)
-        embeds = torch.stack([torch.nn.functional.pad(row, (0, 0, longest - row.shape[0], 0)) for row in rows])
-        lengths = torch.tensor([row.shape[0] for row in rows], device=embeds.device)
-        return Inputs(embeds, torch.arange(longest, 0, -1, device=embeds.device) <= lengths[:, None])
+        return _pad_left(rows)
 
     def prefill(self, inputs: Inputs) -> State:
-        """Read the inputs once; the state then serves scoring and generation."""
+        """Read the inputs once; the state then serves scoring and generation.
+
+        What all rows begin with (template, worked examples) is read once for the batch. Padding then stands between
+        that beginning and the rest, which a sliding window would count, so longer prompts of such models go without.
+        """
+        shared = _shared_positions(inputs) if inputs.mask.shape[1] <= self._window else 0
+        if shared < WORTH_SHARING:
+            return self._read(inputs.embeds, inputs.mask, None)
+        beginning = inputs.embeds[:1][inputs.mask[:1]][None, :shared]
+        ones = torch.ones(inputs.mask.shape[0], shared, dtype=torch.bool, device=inputs.mask.device)
+        cache = self._read(beginning, ones[:1], None).cache
+        cache.batch_repeat_interleave(len(ones))
+        rows = [embeds[mask][shared:] for embeds, mask in zip(inputs.embeds, inputs.mask, strict=True)]
+        rest = _pad_left(rows)
+        return self._read(rest.embeds, torch.cat([ones, rest.mask], dim=1), cache)
+
+    def _read(self, embeds: Tensor, mask: Tensor, cache: Any) -> State:
         out = self.model(
-            inputs_embeds=inputs.embeds,
-            attention_mask=inputs.mask.long(),
-            position_ids=_positions(inputs.mask),
+            inputs_embeds=embeds,
+            attention_mask=mask.long(),
+            position_ids=_positions(mask)[:, -embeds.shape[1] :],
+            past_key_values=cache,
             use_cache=True,
             logits_to_keep=1,
         )
-        return State(out.past_key_values, inputs.mask, out.logits[:, -1])
+        return State(out.past_key_values, mask, out.logits[:, -1])
 
     def extend(self, state: State, ids: Tensor, mask: Tensor) -> tuple[Tensor, State]:
         """Read further ids `[B, A]` (`mask [B, A]`): logits `[B, A, V]` after each, and the new state.
@@ -271,6 +287,25 @@ class Reader:
 def fork(state: State) -> State:
     """A copy of `state` whose cache can be consumed without touching the original."""
     return State(copy.deepcopy(state.cache), state.mask, state.logits)
+
+
+def _pad_left(rows: Sequence[Tensor]) -> Inputs:
+    longest = max(row.shape[0] for row in rows)
+    embeds = torch.stack([torch.nn.functional.pad(row, (0, 0, longest - row.shape[0], 0)) for row in rows])
+    lengths = torch.tensor([row.shape[0] for row in rows], device=embeds.device)
+    return Inputs(embeds, torch.arange(longest, 0, -1, device=embeds.device) <= lengths[:, None])
+
+
+def _shared_positions(inputs: Inputs) -> int:
+    """How many leading positions all rows of a batch have in common, at least one position of each row left over."""
+    lengths = inputs.mask.sum(dim=1)
+    if len(lengths) == 1:
+        return 0
+    starts = inputs.mask.shape[1] - lengths
+    columns = torch.arange(int(lengths.min()) - 1, device=lengths.device)
+    leading = inputs.embeds[torch.arange(len(lengths), device=lengths.device)[:, None], starts[:, None] + columns]
+    same = (leading == leading[:1]).all(dim=2).all(dim=0)
+    return int(same.long().cumprod(dim=0).sum())
 
 
 def _positions(mask: Tensor) -> Tensor:

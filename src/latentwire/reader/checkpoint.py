@@ -5,18 +5,24 @@ Only safetensors are read: a pickle can run code. Weights that a checkpoint lack
 
 import hashlib
 import json
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from latentwire.errors import ReaderError
 
+BROKEN_INPUT = (
+    ArithmeticError, AttributeError, ImportError, LookupError, MemoryError, OSError, RuntimeError, TypeError, ValueError,
+    SafetensorError, StrictDataclassError, struct.error,
+)  # fmt: skip
 CAUSAL = ("ForCausalLM", "LMHeadModel")
 SHAPING = (
     "model_type", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
@@ -27,12 +33,8 @@ SHAPING = (
 
 def causal_config(path: Path, name: str) -> Any:
     """The configuration, of a decoder-only causal LM."""
-    try:
+    with Refusing(f"reader '{name}': expected a config.json that transformers knows"):
         config = AutoConfig.from_pretrained(path)
-    except (OSError, ValueError, KeyError) as error:
-        raise ReaderError(
-            f"reader '{name}': expected a config.json that transformers knows, got: {first_line(error)}"
-        ) from error
     kinds = list(config.architectures or [])
     if config.is_encoder_decoder:
         raise ReaderError(
@@ -45,12 +47,8 @@ def causal_config(path: Path, name: str) -> Any:
 
 def load_tokenizer(folder: Path, name: str) -> Any:
     """The tokenizer, with EOS and pad (EOS where it has none)."""
-    try:
+    with Refusing(f"reader '{name}': expected a tokenizer next to its weights"):
         tokenizer = AutoTokenizer.from_pretrained(folder)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ReaderError(
-            f"reader '{name}': expected a tokenizer next to its weights, got: {first_line(error)}"
-        ) from error
     if tokenizer.eos_token_id is None:
         raise ReaderError(f"reader '{name}': expected a tokenizer with an EOS token, got none; set eos_token in it")
     if tokenizer.pad_token_id is None:
@@ -60,15 +58,10 @@ def load_tokenizer(folder: Path, name: str) -> Any:
 
 def load_weights(folder: Path, name: str, dtype: torch.dtype, options: dict[str, Any]) -> Any:
     """The model in `dtype`, with every weight from the checkpoint; `options` go to transformers."""
-    try:
-        with no_progress_bars():
-            model, report = AutoModelForCausalLM.from_pretrained(
-                folder, dtype=dtype, use_safetensors=True, output_loading_info=True, **options
-            )
-    except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
-        raise ReaderError(
-            f"reader '{name}': expected weights that transformers can load, got: {first_line(error)}"
-        ) from error
+    with Refusing(f"reader '{name}': expected weights that transformers can load"), no_progress_bars():
+        model, report = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=dtype, use_safetensors=True, output_loading_info=True, **options
+        )
     if report["missing_keys"]:
         missing = ", ".join(sorted(report["missing_keys"])[:3])
         raise ReaderError(f"reader '{name}': expected all weights, got none for {missing}; fetch the model again")
@@ -101,9 +94,30 @@ def fingerprint_of(folder: Path, name: str, config: Any, quantization: dict[str,
     return digest.hexdigest()[:16]
 
 
-def first_line(error: Exception) -> str:
-    """The first line of an error's message, or its type where it has none."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+class Refusing:
+    """Around a call into transformers, gguf or tokenizers: what they raise on broken input becomes a `ReaderError`.
+
+    Args:
+        expected: The message up to ", got: ...".
+    """
+
+    def __init__(self, expected: str) -> None:
+        self.expected = expected
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        # The tokenizers library raises `Exception` itself, which is compared here so that no subclass passes with it.
+        if error is not None and (kind is Exception or isinstance(error, BROKEN_INPUT)):
+            raise ReaderError(f"{self.expected}, got: {first_line(error)}") from error
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message with what it announces, or the error's type where it has no message."""
+    lines = (str(error).strip() or type(error).__name__).splitlines()
+    said = f"{lines[0]} {lines[1].strip()}" if lines[0].endswith(":") and len(lines) > 1 else lines[0]
+    return f"unknown {said}" if isinstance(error, KeyError) else said
 
 
 @contextmanager

@@ -12,8 +12,8 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stderr
+from collections.abc import Callable
+from contextlib import redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,22 +25,11 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from latentwire.errors import ReaderError
-from latentwire.reader.checkpoint import causal_config, first_line, no_progress_bars
+from latentwire.reader.checkpoint import Refusing, causal_config, no_progress_bars
 
 SUPPORTED = ("gemma3", "llama", "qwen2")
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
-BROKEN_FILE = (
-    AttributeError,
-    ImportError,
-    IndexError,
-    KeyError,
-    OSError,
-    OverflowError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
 
 log = logging.getLogger("latentwire")
 
@@ -68,7 +57,8 @@ def cache_dir() -> Path:
 
 def gguf_file(path: Path) -> GgufFile:
     """The GGUF file at `path`."""
-    return GgufFile(str(path), sha256(path), lambda scratch: path)
+    with Refusing(f"{path}: expected a GGUF file that can be read"):
+        return GgufFile(str(path), sha256(path), lambda scratch: path)
 
 
 def sha256(path: Path) -> str:
@@ -116,7 +106,7 @@ def config_of(source: GgufFile) -> Any:
     with tempfile.TemporaryDirectory() as scratch:
         path = source.whole(Path(scratch))
         check_architecture(path, source.name)
-        with _reading(source.name):
+        with Refusing(f"{source.name}: expected a GGUF model that transformers can read"):
             return AutoConfig.from_pretrained(path.parent, gguf_file=path.name)
 
 
@@ -126,12 +116,8 @@ def check_architecture(path: Path, name: str) -> str:
     Raises:
         ReaderError: It is not one of `SUPPORTED`, or the file is not a whole GGUF file.
     """
-    try:
-        field = GGUFReader(path).get_field("general.architecture")
-    except BROKEN_FILE as error:
-        raise ReaderError(
-            f"{name}: expected a whole GGUF file, got a truncated or corrupt one; fetch it again"
-        ) from error
+    with Refusing(f"{name}: expected a whole GGUF file (this one is truncated or corrupt; fetch it again)"):
+        field = _Header(path).get_field("general.architecture")
     found = str(field.contents()) if field is not None else "none"
     if found not in SUPPORTED:
         raise ReaderError(
@@ -139,6 +125,16 @@ def check_architecture(path: Path, name: str) -> str:
             " convert it to a Hugging Face folder with other tools and give that folder"
         )
     return found
+
+
+class _Header(GGUFReader):  # type: ignore[misc]
+    """Stops at the end of the file; gguf itself reads on there, for ever where a corrupt array length says 2^60."""
+
+    def _get(self, offset: int, dtype: Any, count: int = 1, override_order: Any = None) -> Any:
+        found = super()._get(offset, dtype, count, override_order)
+        if len(found) < count:
+            raise ValueError("the file ends early")
+        return found
 
 
 def _home(sha: str) -> Path:
@@ -165,7 +161,8 @@ def _convert(source: GgufFile, scratch: Path) -> Path:
     check_architecture(path, source.name)
     folder = scratch / "folder"
     # The bar that transformers draws while it dequantises has no switch.
-    with _reading(source.name), no_progress_bars(), redirect_stderr(io.StringIO()):
+    readable = Refusing(f"{source.name}: expected a GGUF model that transformers can read")
+    with readable, no_progress_bars(), redirect_stderr(io.StringIO()):
         tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
         model, report = AutoModelForCausalLM.from_pretrained(
             path.parent, gguf_file=path.name, dtype=torch.float32, output_loading_info=True
@@ -185,14 +182,3 @@ def _convert(source: GgufFile, scratch: Path) -> Path:
     manifest = {"format": FORMAT_VERSION, "gguf": source.name, "sha256": source.sha256, "files": files}
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1))
     return folder
-
-
-@contextmanager
-def _reading(name: str) -> Iterator[None]:
-    """Turns what transformers and gguf raise on a broken file into a `ReaderError`."""
-    try:
-        yield
-    except BROKEN_FILE as error:
-        raise ReaderError(
-            f"{name}: expected a GGUF model that transformers can read, got: {first_line(error)}"
-        ) from error

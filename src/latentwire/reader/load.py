@@ -17,6 +17,7 @@ from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 from latentwire.errors import ReaderError
 from latentwire.reader.checkpoint import (
+    Refusing,
     causal_config,
     fingerprint_of,
     first_line,
@@ -107,16 +108,17 @@ def meta_model(path_or_id: str) -> Any:
     Args:
         path_or_id: As for `load_model`, or the path of a `config.json`.
     """
-    path = Path(path_or_id).expanduser()
+    path = _path(path_or_id)
     if path_or_id in PACKAGED:
         config = config_of(PACKAGED[path_or_id].file())
-    elif path.suffix == ".gguf" and path.is_file():
+    elif path.suffix.lower() == ".gguf" and path.is_file():
         config = config_of(gguf_file(path))
     elif path.is_file():
         config = causal_config(path, path_or_id)
     else:
         config = causal_config(_folder(path_or_id, ["config.json"]), path_or_id)
-    with torch.device("meta"):
+    expected = f"reader '{path_or_id}': expected a configuration that transformers can build a model from"
+    with Refusing(expected), torch.device("meta"):
         return AutoModelForCausalLM.from_config(config).eval().requires_grad_(False)
 
 
@@ -145,16 +147,23 @@ def _quantization(fields: dict[str, object]) -> Any:
         raise ReaderError(f"expected fields of BitsAndBytesConfig, got {fields}: {first_line(error)}") from error
 
 
+def _path(name: str) -> Path:
+    with Refusing(f"expected a reader's name or the path of one in '{name[:60]}'"):
+        path = Path(name).expanduser()
+        path.exists()  # raises where the name is too long for a path
+        return path
+
+
 def _folder(name: str, hub_files: list[str] = HUB_FILES) -> Path:
-    path = Path(name).expanduser()
+    path = _path(name)
     if name in PACKAGED:
         return converted(PACKAGED[name].file())
-    if path.is_file() and path.suffix == ".gguf":
+    if path.suffix.lower() == ".gguf" and path.is_file():
         return converted(gguf_file(path))
     if path.is_dir():
         return path
     advice = f"give the path of a .gguf file or of a Hugging Face folder, or a packaged name ({nearest(name, list(PACKAGED))})"
-    if path.exists() or path.is_absolute() or path.suffix == ".gguf":
+    if path.exists() or path.is_absolute() or path.suffix.lower() == ".gguf":
         raise ReaderError(f"expected a reader at '{name}', got no folder and no .gguf file there; {advice}")
     try:
         with no_progress_bars():

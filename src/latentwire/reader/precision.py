@@ -36,26 +36,34 @@ def choose_dtype(load: Callable[[torch.dtype], Any], fingerprint: str, device: s
     seconds, when = _remembered(load, fingerprint)
     ratio = seconds["float32"] / seconds["bfloat16"]
     chosen = torch.bfloat16 if ratio >= WORTH_IT else torch.float32
-    measured = f"{seconds['float32']:.3f} s in float32, {seconds['bfloat16']:.3f} s in bfloat16"
+    measured = f"CPU time {seconds['float32']:.3f} s in float32, {seconds['bfloat16']:.3f} s in bfloat16"
     return chosen, f"auto: bfloat16 is {ratio:.2f} times as fast as float32 here ({measured}, {when}; needs {WORTH_IT})"
 
 
 @torch.no_grad()
 def forward_seconds(model: Any) -> float:
-    """Best time of a forward pass over `SHAPE` ids, after a warm-up."""
+    """Least CPU time of a forward pass over `SHAPE` ids on one thread, after a warm-up.
+
+    Not wall time on all threads: next to other work that varied tenfold between passes, and the choice is kept.
+    """
     vocab = int(model.get_input_embeddings().weight.shape[0])
     ids = (torch.arange(SHAPE[0] * SHAPE[1], device=model.device) % vocab).reshape(SHAPE)
     times = []
-    for _ in range(RUNS + 1):
-        begin = time.perf_counter()
-        model(input_ids=ids, logits_to_keep=1, use_cache=False)
-        times.append(time.perf_counter() - begin)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        for _ in range(RUNS + 1):
+            begin = time.thread_time()
+            model(input_ids=ids, logits_to_keep=1, use_cache=False)
+            times.append(time.thread_time() - begin)
+    finally:
+        torch.set_num_threads(threads)
     return min(times[1:])
 
 
 def _remembered(load: Callable[[torch.dtype], Any], fingerprint: str) -> tuple[dict[str, float], str]:
     path = cache_dir() / "dtypes.json"
-    key = " | ".join([fingerprint, f"{torch.get_num_threads()} threads", torch.__version__, _processor()])
+    key = " | ".join([fingerprint, "CPU seconds on 1 thread", torch.__version__, _processor()])
     known = _read(path)
     if key in known:
         return known[key], "measured before"
