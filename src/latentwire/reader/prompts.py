@@ -102,7 +102,7 @@ class Prompter:
     ) -> None:
         if layout.style == "chat" and not getattr(tokenizer, "chat_template", None):
             raise PromptError(
-                "expected a tokenizer with a chat template for layout 'chat', got one without; use reader.layout=plain"
+                "expected a tokenizer with a chat template for layout 'chat', got one without; use reader.style=plain"
             )
         self._tokenizer = tokenizer
         self.layout = layout

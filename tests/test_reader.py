@@ -1,0 +1,137 @@
+"""The frozen reader on tiny real models of three families."""
+
+import dataclasses
+
+import pytest
+import torch
+from tiny import FAMILIES, tiny_model, tiny_reader
+
+from latentwire.data import DATASETS
+from latentwire.errors import ReaderError
+from latentwire.methods.embeddings import RawEmbeddings
+from latentwire.methods.text import FullText
+from latentwire.reader import IGNORE, Layout, Reader, fork
+
+EXAMPLES = DATASETS["facts"]().examples("train", 0, 4)
+SCOPES = ("prompt", "context")
+
+pytestmark = pytest.mark.parametrize("family", FAMILIES)
+
+
+def laid_in(reader, examples, scope="prompt", method=None):
+    method = method or RawEmbeddings()
+    prompts = [reader.prompt(example, scope) for example in examples]
+    return reader.lay_in(prompts, method.prefix(method.encode([p.slot for p in prompts], reader), reader))
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+@pytest.mark.parametrize("method", [RawEmbeddings(), FullText()], ids=["raw", "text"])
+def test_logits_from_a_prefix_equal_logits_from_ids(family, scope, method):
+    reader = tiny_reader(family)
+    for example in EXAMPLES[:2]:
+        ids = torch.tensor([reader.prompt(example, scope).ids])
+        expected = reader.model(input_ids=ids).logits[:, -1]
+        found = reader.prefill(laid_in(reader, [example], scope, method)).logits
+        torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
+
+
+def test_a_batch_reads_scores_and_answers_like_one_by_one(family):
+    reader = tiny_reader(family)
+    labels = [reader.prompter.labels(example.answers[0]) for example in EXAMPLES]
+    together = reader.prefill(laid_in(reader, EXAMPLES))
+    scores = reader.score(together, reader.pad_labels(labels))
+    answers = reader.generate(together, 8)
+    for row, example in enumerate(EXAMPLES):
+        alone = reader.prefill(laid_in(reader, [example]))
+        torch.testing.assert_close(together.logits[row], alone.logits[0], atol=1e-4, rtol=0)
+        expected = reader.score(alone, reader.pad_labels([labels[row]]))[0]
+        torch.testing.assert_close(scores[row, : len(labels[row])], expected, atol=1e-4, rtol=0)
+        assert answers[row] == reader.generate(alone, 8)[0]
+
+
+def test_a_shared_beginning_read_once_changes_no_logit(family, monkeypatch):
+    reader = tiny_reader(family)
+    monkeypatch.setattr(reader, "_window", float("inf") if family != "gemma3" else reader._window)
+    inputs = laid_in(reader, EXAMPLES)
+    shared = reader.prefill(inputs)
+    monkeypatch.setattr("latentwire.reader.WORTH_SHARING", 10**6)
+    torch.testing.assert_close(shared.logits, reader.prefill(inputs).logits, atol=1e-4, rtol=0)
+    if family != "gemma3":
+        assert not torch.equal(shared.mask, inputs.mask), "expected the beginning to be read apart"
+
+
+def test_score_equals_one_pass_over_prompt_and_answer(family):
+    reader = tiny_reader(family)
+    labels = reader.pad_labels([reader.prompter.labels(example.answers[0]) for example in EXAMPLES])
+    inputs = laid_in(reader, EXAMPLES)
+    hidden = reader.hidden_states(reader.append(inputs, labels))
+    expected = reader.head(hidden[:, -labels.shape[1] :])
+    found = reader.score(reader.prefill(inputs), labels)
+    due = labels != IGNORE
+    torch.testing.assert_close(found[due], expected[due], atol=1e-4, rtol=0)
+
+
+def test_scoring_leaves_the_state_usable(family):
+    reader = tiny_reader(family)
+    state = reader.prefill(laid_in(reader, EXAMPLES))
+    expected = reader.generate(fork(state), 6)
+    reader.score(state, reader.pad_labels([reader.prompter.labels(example.answers[0]) for example in EXAMPLES]))
+    assert reader.generate(state, 6) == expected
+
+
+def test_an_answer_ends_before_its_stop_token(family):
+    reader = tiny_reader(family)
+    state = reader.prefill(laid_in(reader, EXAMPLES[:1]))
+    word = reader.tokenizer(" river", add_special_tokens=False)["input_ids"]
+    for stop in (reader.prompter.stop_id, reader.tokenizer.eos_token_id):
+        forced = dataclasses.replace(
+            state, logits=torch.nn.functional.one_hot(torch.tensor([stop]), reader.vocab_size).float()
+        )
+        answer = reader.generate(fork(forced), 8)[0]
+        assert answer.ids == (stop,)
+        assert answer.text == ""
+        assert reader._answer_text([*word, stop]) == "river"
+
+
+def test_generation_stops_at_the_length_limit(family):
+    reader = tiny_reader(family)
+    answers = reader.generate(reader.prefill(laid_in(reader, EXAMPLES)), 3)
+    assert all(len(answer.ids) <= 3 for answer in answers)
+
+
+def test_every_parameter_is_frozen(family):
+    reader = tiny_reader(family)
+    assert not any(parameter.requires_grad for parameter in reader.model.parameters())
+
+
+def test_magnitudes_come_from_the_embedding_modules_output(family):
+    reader = tiny_reader(family)
+    weight = reader.model.get_input_embeddings().weight
+    plain = float(weight.square().mean().sqrt())
+    scale = reader.width**0.5 if family == "gemma3" else 1.0
+    assert reader.rms == pytest.approx(plain * scale, rel=1e-2)
+
+
+@pytest.mark.parametrize("token", ["eos", "pad"])
+def test_tokenizer_without_eos_or_pad_is_refused(family, token):
+    model, tokenizer = tiny_model(family)
+    bare = type(tokenizer)(
+        tokenizer_object=tokenizer._tokenizer, **{f"{'pad' if token == 'eos' else 'eos'}_token": "<pad>"}
+    )
+    with pytest.raises(ReaderError, match=token):
+        Reader(model, bare, "bare", Layout("plain", 0), "x")
+
+
+def test_model_that_reads_more_than_embeddings_is_refused(family):
+    model, tokenizer = tiny_model(family)
+
+    class AddsIds(type(model)):
+        def forward(self, input_ids=None, **rest):
+            out = super().forward(input_ids=input_ids, **rest)
+            if input_ids is not None:
+                out.logits = out.logits + input_ids[..., None] * 0.01
+            return out
+
+    foreign = AddsIds(model.config)
+    with pytest.raises(ReaderError, match="equal logits"):
+        Reader(foreign, tokenizer, "foreign", Layout("plain", 0), "x")
