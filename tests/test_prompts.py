@@ -3,11 +3,11 @@
 import dataclasses
 
 import pytest
-from tiny import FAMILIES, tiny_reader, tiny_tokenizer
 
 from latentwire.data import DATASETS
 from latentwire.errors import PromptError
 from latentwire.reader.prompts import ANCHOR, WORKED_EXAMPLES, Layout, Prompter
+from tiny import FAMILIES, tiny_reader, tiny_tokenizer
 
 EXAMPLE = DATASETS["facts"]().examples("train", 0, 1)[0]
 LAYOUTS = [

@@ -15,10 +15,11 @@ SEPARATOR = "\x1e"
 SPACE = "text"
 
 
-def text_latent(slot: Slot) -> Latent:
-    """A slot's text as UTF-8 bytes, its pieces kept apart by one record separator."""
+def text_latent(slot: Slot, source: Slot | None = None) -> Latent:
+    """A slot's text as UTF-8 bytes, its pieces kept apart by one record separator; `source` is what it stands for."""
     data = SEPARATOR.join(slot.pieces).encode()
-    return Latent(np.frombuffer(data, dtype=np.uint8).reshape(-1, 1), "utf8", SPACE, len(slot.ids))
+    tokens = len((source or slot).ids)
+    return Latent(np.frombuffer(data, dtype=np.uint8).reshape(-1, 1), "utf8", SPACE, tokens)
 
 
 def text_prefix(latents: Sequence[Latent], reader: Reader) -> Prefix:
@@ -50,7 +51,7 @@ class NoContext(Method):
 
     def encode(self, slots: Sequence[Slot], reader: Reader) -> list[Latent]:
         """Text of the slot with an empty context."""
-        return [text_latent(with_context(slot, "", reader)) for slot in slots]
+        return [text_latent(with_context(slot, "", reader), slot) for slot in slots]
 
     def prefix(self, latents: Sequence[Latent], reader: Reader) -> Prefix:
         """Embedded tokens of what is left."""
@@ -88,7 +89,7 @@ class Truncated(Method):
 
     def encode(self, slots: Sequence[Slot], reader: Reader) -> list[Latent]:
         """Text with the longest leading part of the context that stays within the budget."""
-        return [text_latent(self._cut(slot, reader)) for slot in slots]
+        return [text_latent(self._cut(slot, reader), slot) for slot in slots]
 
     def prefix(self, latents: Sequence[Latent], reader: Reader) -> Prefix:
         """Embedded tokens of what is left."""

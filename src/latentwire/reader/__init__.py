@@ -15,6 +15,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from latentwire.data import Example
 from latentwire.errors import ReaderError
+from latentwire.reader.inputs import Inputs, Prefix, pad_left, positions, shared_positions
 from latentwire.reader.prompts import Layout, Prompt, Prompter, Scope, Slot
 
 __all__ = ["Generation", "Inputs", "Layout", "Prefix", "Prompt", "Reader", "Scope", "Slot", "State"]
@@ -22,33 +23,6 @@ __all__ = ["Generation", "Inputs", "Layout", "Prefix", "Prompt", "Reader", "Scop
 IGNORE = -100
 TABLE_ROWS = 16_384
 WORTH_SHARING = 32
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Prefix:
-    """What takes the slot's place in a reader: `embeds [B, P, D]` and `mask [B, P]` (true where a position counts)."""
-
-    embeds: Tensor
-    mask: Tensor
-
-    @classmethod
-    def stack(cls, rows: Sequence[Tensor]) -> "Prefix":
-        """A prefix from `B` rows of `[P_i, D]`, padded on the right."""
-        lengths = torch.tensor([row.shape[0] for row in rows], device=rows[0].device)
-        embeds = pad_sequence(list(rows), batch_first=True)
-        return cls(embeds, torch.arange(embeds.shape[1], device=embeds.device) < lengths[:, None])
-
-    def rows(self) -> list[Tensor]:
-        """The rows without padding, each `[P_i, D]`."""
-        return [embeds[mask] for embeds, mask in zip(self.embeds, self.mask, strict=True)]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Inputs:
-    """A batch as the reader sees it, padded on the left: `embeds [B, T, D]`, `mask [B, T]`."""
-
-    embeds: Tensor
-    mask: Tensor
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -151,7 +125,7 @@ class Reader:
             torch.cat([self._embed_ids(prompt.before), row.to(self.dtype), self._embed_ids(prompt.after)])
             for prompt, row in zip(prompts, prefix.rows(), strict=True)
         ]
-        return _pad_left(rows)
+        return pad_left(rows)
 
     def prefill(self, inputs: Inputs) -> State:
         """Read the inputs once; the state then serves scoring and generation.
@@ -159,7 +133,7 @@ class Reader:
         What all rows begin with (template, worked examples) is read once for the batch. Padding then stands between
         that beginning and the rest, which a sliding window would count, so longer prompts of such models go without.
         """
-        shared = _shared_positions(inputs) if inputs.mask.shape[1] <= self._window else 0
+        shared = shared_positions(inputs) if inputs.mask.shape[1] <= self._window else 0
         if shared < WORTH_SHARING:
             return self._read(inputs.embeds, inputs.mask, None)
         beginning = inputs.embeds[:1][inputs.mask[:1]][None, :shared]
@@ -167,14 +141,14 @@ class Reader:
         cache = self._read(beginning, ones[:1], None).cache
         cache.batch_repeat_interleave(len(ones))
         rows = [embeds[mask][shared:] for embeds, mask in zip(inputs.embeds, inputs.mask, strict=True)]
-        rest = _pad_left(rows)
+        rest = pad_left(rows)
         return self._read(rest.embeds, torch.cat([ones, rest.mask], dim=1), cache)
 
     def _read(self, embeds: Tensor, mask: Tensor, cache: Any) -> State:
         out = self.model(
             inputs_embeds=embeds,
             attention_mask=mask.long(),
-            position_ids=_positions(mask)[:, -embeds.shape[1] :],
+            position_ids=positions(mask)[:, -embeds.shape[1] :],
             past_key_values=cache,
             use_cache=True,
             logits_to_keep=1,
@@ -190,7 +164,7 @@ class Reader:
         out = self.model(
             input_ids=ids,
             attention_mask=seen.long(),
-            position_ids=_positions(seen)[:, -ids.shape[1] :],
+            position_ids=positions(seen)[:, -ids.shape[1] :],
             past_key_values=state.cache,
             use_cache=True,
         )
@@ -218,7 +192,7 @@ class Reader:
         hidden: Tensor = self.model.get_decoder()(
             inputs_embeds=inputs.embeds,
             attention_mask=inputs.mask.long(),
-            position_ids=_positions(inputs.mask),
+            position_ids=positions(inputs.mask),
             use_cache=False,
         ).last_hidden_state
         return hidden
@@ -287,29 +261,6 @@ class Reader:
 def fork(state: State) -> State:
     """A copy of `state` whose cache can be consumed without touching the original."""
     return State(copy.deepcopy(state.cache), state.mask, state.logits)
-
-
-def _pad_left(rows: Sequence[Tensor]) -> Inputs:
-    longest = max(row.shape[0] for row in rows)
-    embeds = torch.stack([torch.nn.functional.pad(row, (0, 0, longest - row.shape[0], 0)) for row in rows])
-    lengths = torch.tensor([row.shape[0] for row in rows], device=embeds.device)
-    return Inputs(embeds, torch.arange(longest, 0, -1, device=embeds.device) <= lengths[:, None])
-
-
-def _shared_positions(inputs: Inputs) -> int:
-    """How many leading positions all rows of a batch have in common, at least one position of each row left over."""
-    lengths = inputs.mask.sum(dim=1)
-    if len(lengths) == 1:
-        return 0
-    starts = inputs.mask.shape[1] - lengths
-    columns = torch.arange(int(lengths.min()) - 1, device=lengths.device)
-    leading = inputs.embeds[torch.arange(len(lengths), device=lengths.device)[:, None], starts[:, None] + columns]
-    same = (leading == leading[:1]).all(dim=2).all(dim=0)
-    return int(same.long().cumprod(dim=0).sum())
-
-
-def _positions(mask: Tensor) -> Tensor:
-    return (mask.long().cumsum(dim=1) - 1).clamp(min=0)
 
 
 def _stop_ids(model: Any, tokenizer: Any) -> set[int]:
