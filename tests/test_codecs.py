@@ -91,3 +91,20 @@ def test_latent_of_another_space_is_refused():
 def test_unknown_codec_names_the_nearest():
     with pytest.raises(RegistryError, match="did you mean 'int8'"):
         CODECS["int9"]
+
+
+@pytest.mark.parametrize("size", [1e-12, 6e-8, 1e-6, 1e-3, 1.0, 1e4, 8e6])
+def test_int8_errs_by_at_most_half_the_scale_it_sends_at_any_size(size):
+    payload = (np.random.default_rng(0).uniform(-size, size, (50, 7))).astype(np.float32)
+    data = CODECS["int8"].encode(payload)
+    scales = np.frombuffer(data, dtype="<f2", count=50).astype(np.float64)
+    received = CODECS["int8"].decode(data, 7).astype(np.float64)
+    assert (np.abs(received - payload) <= 0.5 * scales[:, None] * (1 + 1e-6)).all()
+    assert (scales <= np.abs(payload).max(axis=1) / 127 * (1 + 2**-10) + 2**-24).all()
+
+
+@pytest.mark.parametrize("name", ["fp32", "fp16", "int8"])
+def test_zero_vectors_and_no_vectors_survive_the_wire(name):
+    for payload in (np.zeros((2, 3), dtype=np.float32), np.zeros((0, 3), dtype=np.float32)):
+        received, _ = transmit(Latent(payload, name, "s", 2))
+        np.testing.assert_array_equal(received.payload, payload)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from sklearn.decomposition import PCA as SklearnPCA
+from sklearn import decomposition
 
 from latentwire.codecs import transmit
 from latentwire.corpus import Corpus
@@ -13,7 +13,7 @@ from latentwire.methods import decoder_parameters
 from latentwire.methods.compressors import Basis, fit_basis, moments
 from latentwire.methods.decoders import DECODERS, hidden_width, nearest_rows
 from latentwire.methods.per_token import PerToken
-from latentwire.methods.text import NoContext, Truncated, text_latent
+from latentwire.methods.text import SEPARATOR, NoContext, Truncated, text_latent
 from tiny import FAMILIES, tiny_reader
 
 EXAMPLES = DATASETS["facts"]().examples("train", 0, 6)
@@ -46,7 +46,7 @@ def test_moments_from_counts_equal_those_of_every_embedded_token(reader, corpus)
 def test_pca_from_counts_equals_sklearn_on_every_embedded_token(reader, corpus):
     ids = np.repeat(np.arange(reader.vocab_size), corpus.counts)
     every = reader.embed(torch.from_numpy(ids)).double().numpy()
-    theirs = SklearnPCA(8, svd_solver="full").fit(every)
+    theirs = decomposition.PCA(8, svd_solver="full").fit(every)
     ours = fit_basis("pca", reader, corpus.counts, 8, 0)
     biased = theirs.explained_variance_ * (len(every) - 1) / len(every)
     np.testing.assert_allclose(ours.variances.numpy(), biased, rtol=1e-5)
@@ -164,7 +164,7 @@ def test_truncation_fills_its_budget_and_not_a_word_more(reader, unit, scope):
     budget = int(0.8 * size(slot))
     method = Truncated(unit, budget / len(slot.ids))
     latent = method.encode([slot], reader)[0]
-    kept = latent.payload.tobytes().decode().split("\x1e")
+    kept = [piece.decode() for piece in latent.payload.tobytes().split(SEPARATOR)]
     cut = reader.prompter.slot(*kept)
     assert slot.context.startswith(cut.context)
     assert size(cut) <= budget
@@ -186,7 +186,7 @@ def test_truncation_with_enough_budget_cuts_nothing(reader):
 
 def test_no_context_keeps_the_question_and_drops_the_context(reader):
     slot = reader.prompt(EXAMPLES[0], "prompt").slot
-    text = NoContext().encode([slot], reader)[0].payload.tobytes().decode()
+    text = NoContext().encode([slot], reader)[0].payload.tobytes().replace(SEPARATOR, b"\n").decode()
     assert EXAMPLES[0].question in text
     assert EXAMPLES[0].context not in text
 

@@ -4,13 +4,13 @@ import dataclasses
 
 import pytest
 import torch
-from tiny import FAMILIES, tiny_model, tiny_reader
 
 from latentwire.data import DATASETS
 from latentwire.errors import ReaderError
 from latentwire.methods.embeddings import RawEmbeddings
 from latentwire.methods.text import FullText
 from latentwire.reader import IGNORE, Layout, Reader, fork
+from tiny import FAMILIES, tiny_model, tiny_reader
 
 EXAMPLES = DATASETS["facts"]().examples("train", 0, 4)
 SCOPES = ("prompt", "context")

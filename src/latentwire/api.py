@@ -53,5 +53,5 @@ def answer(
 ) -> str:
     """The reader's greedy answer from a latent and, in scope "context", the question as text."""
     prompt = reader.prompt(example, scope)
-    state = reader.prefill(reader.lay_in([prompt], method.prefix([latent], reader)))
+    state = reader.prefill(reader.lay_in([prompt], method.prefix([latent], reader)), max_new_tokens)
     return reader.generate(state, max_new_tokens)[0].text

@@ -14,7 +14,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
-import torch
 import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -48,6 +47,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan: recipe, parameters, memory, steps.")]
 OUT = Path("out")
 NARROW = 72
+INTERRUPTED = 130
 
 
 class Bars:
@@ -275,14 +275,14 @@ def main() -> None:
     handler = RichHandler(console=err, show_time=False, show_path=False, markup=False)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
     logging.getLogger("latentwire").setLevel(logging.INFO)
-    torch.set_grad_enabled(True)
     try:
-        app(arguments, standalone_mode=False)
-    except typer.Exit as stop:
-        sys.exit(stop.exit_code)
+        code = app(arguments, standalone_mode=False)
+        if code == INTERRUPTED:
+            raise KeyboardInterrupt
+        sys.exit(code or 0)
     except (KeyboardInterrupt, typer.Abort):
         err.print("interrupted: run the same command with --resume to go on")
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
     except LatentWireError as error:
         if debug:
             raise

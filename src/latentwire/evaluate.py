@@ -150,7 +150,7 @@ class Evaluator:
         gold = [self.reader.prompter.labels(self.examples[index].answers[0]) for index in chosen]
         labels = self.reader.pad_labels(gold)
         begin = time.perf_counter()
-        state = self.reader.prefill(inputs)
+        state = self.reader.prefill(inputs, max(labels.shape[1], self.max_new_tokens))
         prefilled = time.perf_counter()
         scores = self.reader.score(state, labels)
         scored = time.perf_counter()
@@ -200,10 +200,20 @@ def measure_decoder(method: Method, reader: Reader, weights: Counts) -> DecoderQ
     """Quality of a per-token method over the tokens that `weights [V]` counts."""
     ids = torch.from_numpy(np.flatnonzero(weights))
     restored = torch.cat([method.restore(part, reader) for part in ids.split(1024)])
-    table = torch.cat([embeds for _, embeds in reader.table()])
     true = reader.embed(ids).float()
-    nearest = table[nearest_rows(restored, table)]
-    return decoder_quality(restored, true, torch.from_numpy(weights)[ids], (nearest == true).all(dim=1))
+    recovered = (_nearest_embeddings(restored, reader) == true).all(dim=1)
+    return decoder_quality(restored, true, torch.from_numpy(weights)[ids], recovered)
+
+
+def _nearest_embeddings(restored: Tensor, reader: Reader) -> Tensor:
+    """The table row `[N, D]` nearest to each restored embedding, without a copy of the whole table."""
+    nearest, least = restored, torch.full((len(restored), 1), torch.inf, device=restored.device)
+    for _, embeds in reader.table():
+        closest = embeds[nearest_rows(restored, embeds)]
+        distance = (restored - closest).square().sum(dim=1, keepdim=True)
+        nearest = torch.where(distance < least, closest, nearest)
+        least = torch.minimum(least, distance)
+    return nearest
 
 
 def reset_peak_memory() -> None:

@@ -5,11 +5,13 @@
 The table of input embeddings is finite, so each token's code is computed once and looked up ever after.
 """
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from latentwire.codecs import transmit
@@ -62,7 +64,8 @@ class PerToken(Method):
         expect_space(list(latents), self._space(reader))
         codes = torch.cat([torch.from_numpy(latent.payload) for latent in latents])
         distinct, where = torch.unique(codes, dim=0, return_inverse=True)
-        embeds = self._decoder(distinct.to(reader.device))[where.to(reader.device)]
+        # F.embedding, unlike indexing, sums the gradients of repeated rows in a fixed order: runs repeat bit for bit.
+        embeds = F.embedding(where.to(reader.device), self._decoder(distinct.to(reader.device)))
         return Prefix.stack(embeds.split([latent.payload.shape[0] for latent in latents]))
 
     def restore(self, ids: Tensor, reader: Reader) -> Tensor:
@@ -106,6 +109,8 @@ class PerToken(Method):
     @torch.no_grad()
     def _build(self, basis: Basis, reader: Reader) -> None:
         self._basis = basis
+        content = torch.cat([basis.mean[:, None], basis.components], dim=1).contiguous().numpy()
+        self._identity = hashlib.sha256(content.tobytes()).hexdigest()[:16]
         self._codes = torch.cat([(rows.cpu() - basis.mean) @ basis.components for _, rows in reader.table()])
         sent, _ = transmit(Latent(self._codes.numpy(), self.wire_dtype, self._space(reader), len(self._codes)))
         self._sent = torch.from_numpy(sent.payload).to(reader.device)
@@ -114,8 +119,10 @@ class PerToken(Method):
             self._decoder: Decoder = DECODERS[self.decoder](basis, self._sent, reader).to(reader.device)
 
     def _space(self, reader: Reader) -> str:
-        return f"per_token-{self.compressor}-{self.code_width(reader)}-{reader.fingerprint}"
+        """The basis and the reader decide what a code means; who holds another basis must not read it."""
+        self._require_prepared()
+        return f"per_token-{self._identity}-{reader.fingerprint}"
 
     def _require_prepared(self) -> None:
-        if not hasattr(self, "_decoder"):
+        if not hasattr(self, "_identity"):
             raise MethodError("expected a prepared method, got one without a basis; call prepare or load first")

@@ -11,13 +11,13 @@ from latentwire.latent import Latent, expect_space
 from latentwire.methods import METHODS, Method, id_tensor
 from latentwire.reader import Prefix, Reader, Slot
 
-SEPARATOR = "\x1e"
+SEPARATOR = b"\xff"  # a byte that UTF-8 text never holds
 SPACE = "text"
 
 
 def text_latent(slot: Slot, source: Slot | None = None) -> Latent:
-    """A slot's text as UTF-8 bytes, its pieces kept apart by one record separator; `source` is what it stands for."""
-    data = SEPARATOR.join(slot.pieces).encode()
+    """A slot's text as UTF-8 bytes, its pieces kept apart by one byte; `source` is what it stands for."""
+    data = SEPARATOR.join(piece.encode() for piece in slot.pieces)
     tokens = len((source or slot).ids)
     return Latent(np.frombuffer(data, dtype=np.uint8).reshape(-1, 1), "utf8", SPACE, tokens)
 
@@ -25,8 +25,8 @@ def text_latent(slot: Slot, source: Slot | None = None) -> Latent:
 def text_prefix(latents: Sequence[Latent], reader: Reader) -> Prefix:
     """The embedded tokens of text latents."""
     expect_space(list(latents), SPACE)
-    texts = [latent.payload.tobytes().decode() for latent in latents]
-    slots = [reader.prompter.slot(*text.split(SEPARATOR)) for text in texts]
+    pieces = [[piece.decode() for piece in latent.payload.tobytes().split(SEPARATOR)] for latent in latents]
+    slots = [reader.prompter.slot(*texts) for texts in pieces]
     return Prefix.stack([reader.embed(id_tensor(slot.ids)) for slot in slots])
 
 

@@ -23,6 +23,7 @@ __all__ = ["Generation", "Inputs", "Layout", "Prefix", "Prompt", "Reader", "Scop
 IGNORE = -100
 TABLE_ROWS = 16_384
 WORTH_SHARING = 32
+ANSWER_TOKENS = 64
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -127,13 +128,14 @@ class Reader:
         ]
         return pad_left(rows)
 
-    def prefill(self, inputs: Inputs) -> State:
-        """Read the inputs once; the state then serves scoring and generation.
+    def prefill(self, inputs: Inputs, answer_tokens: int = ANSWER_TOKENS) -> State:
+        """Read the inputs once; the state then serves scoring and generation of at most `answer_tokens`.
 
         What all rows begin with (template, worked examples) is read once for the batch. Padding then stands between
-        that beginning and the rest, which a sliding window would count, so longer prompts of such models go without.
+        that beginning and the rest, which a sliding window would count: where prompt and answer do not fit the window
+        of such a model together, its rows are read apart.
         """
-        shared = shared_positions(inputs) if inputs.mask.shape[1] <= self._window else 0
+        shared = shared_positions(inputs) if inputs.mask.shape[1] + answer_tokens <= self._window else 0
         if shared < WORTH_SHARING:
             return self._read(inputs.embeds, inputs.mask, None)
         beginning = inputs.embeds[:1][inputs.mask[:1]][None, :shared]

@@ -129,8 +129,8 @@ class Prompter:
             )
         context_text = example.context
         if cut:
-            context = context[: len(context) - cut]
-            context_text = str(self._tokenizer.decode(context))
+            context_text, kept = self._shorten(context, len(context) - cut)
+            context, cut = kept, len(context) - len(kept)
         if scope == "context":
             return Prompt(example.id, self._before, Slot((context_text,), context), after, cut)
         pieces = (self._before_text, context_text, after_text)
@@ -147,6 +147,16 @@ class Prompter:
 
     def _tokens(self, text: str) -> tuple[int, ...]:
         return tuple(self._tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+
+    def _shorten(self, ids: tuple[int, ...], limit: int) -> tuple[str, tuple[int, ...]]:
+        """The longest leading text of `ids` in whole characters that is at most `limit` tokens, and those tokens."""
+        text, kept = "", ids
+        for size in range(limit, -1, -1):
+            text = str(self._tokenizer.decode(ids[:size], clean_up_tokenization_spaces=False)).rstrip("\ufffd")
+            kept = self._tokens(text)
+            if len(kept) <= limit:
+                break
+        return text, kept
 
     def _begin(self, ids: tuple[int, ...]) -> tuple[int, ...]:
         """Exactly one BOS where the tokenizer has one."""

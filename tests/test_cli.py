@@ -1,0 +1,183 @@
+"""The command line end to end, on a tiny reader: what a user types and what comes back."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from latentwire import cli
+from latentwire.errors import RecipeError
+from latentwire.report.rows import Row
+from tiny import save_tiny
+
+RECIPE = """
+name: tiny
+data: {{train: [{{name: facts}}], eval: {{name: facts}}, limit: 12, eval_limit: 5}}
+reader: {{name: {reader}, shots: 0, dtype: float32}}
+method: {{name: per_token, compression: 4}}
+train: {{steps: 6, batch_tokens: 256, precision: fp32}}
+eval: {{max_new_tokens: 4, resamples: 200, batch: 4}}
+"""
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("recipe")
+    path = folder / "tiny.yaml"
+    path.write_text(RECIPE.format(reader=save_tiny(folder / "tiny-llama", "llama")))
+    return path
+
+
+def call(capsys, *arguments):
+    """Exit code, standard output and error of one command, run in this process."""
+    before, sys.argv = sys.argv, ["latentwire", *map(str, arguments)]
+    try:
+        cli.out.file, cli.err.file = sys.stdout, sys.stderr
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+    finally:
+        sys.argv = before
+        cli.out.file, cli.err.file = None, None
+    captured = capsys.readouterr()
+    return stopped.value.code or 0, captured.out, captured.err
+
+
+def test_run_trains_evaluates_reports_and_guards_its_folder(recipe, tmp_path, capsys):
+    code, out, _ = call(capsys, "run", recipe, "--out", tmp_path, "--json")
+    assert code == 0
+    folder = tmp_path / "tiny"
+    rows = [Row.from_dict(json.loads(line)) for line in (folder / "rows.jsonl").read_text().splitlines()]
+    assert json.loads(out)["rows"] == [row.to_dict() for row in rows]
+    assert {row.scope for row in rows} == {"prompt", "context"}
+    assert len(rows) == 24
+    predictions = [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
+    assert len(predictions) == 24 * 5
+    assert "tiny-llama" in (folder / "report.html").read_text()
+    assert not (folder / "ladder.partial.jsonl").exists()
+
+    code, _, words = call(capsys, "run", recipe, "--out", tmp_path)
+    assert code == 2
+    assert "--force" in words
+    assert len(words.strip().splitlines()) == 1
+
+    (folder / "mine.txt").write_text("kept")
+    code, _, _ = call(capsys, "run", recipe, "--out", tmp_path, "--force")
+    assert code == 0
+    assert (folder / "mine.txt").read_text() == "kept"
+    again = [Row.from_dict(json.loads(line)) for line in (folder / "rows.jsonl").read_text().splitlines()]
+    assert [(row.rung, row.f1, row.answer_nll) for row in again] == [(row.rung, row.f1, row.answer_nll) for row in rows]
+
+    code, _, words = call(capsys, "eval", recipe, "--out", tmp_path)
+    assert code == 2
+    assert "--force" in words
+
+
+def test_evaluation_goes_on_after_the_rungs_it_finished(recipe, tmp_path, capsys):
+    small = "eval.rungs=[no context, full text, raw embeddings, trained]"
+    assert call(capsys, "run", recipe, small, "--out", tmp_path)[0] == 0
+    folder = tmp_path / "tiny"
+    expected = (folder / "predictions.jsonl").read_text()
+    stage_of = cli.pipeline.evaluate
+    with pytest.MonkeyPatch.context() as patch:
+        calls = []
+        run = cli.pipeline.Evaluator.run
+
+        def stop_at_third(self, name, method, scope):
+            calls.append(name)
+            if len(calls) == 3:
+                raise KeyboardInterrupt
+            return run(self, name, method, scope)
+
+        patch.setattr(cli.pipeline.Evaluator, "run", stop_at_third)
+        assert call(capsys, "eval", recipe, small, "--out", tmp_path, "--force")[0] == 130
+        calls.clear()
+        patch.setattr(cli.pipeline.Evaluator, "run", lambda self, *rest: calls.append(rest[0]) or run(self, *rest))
+        assert call(capsys, "eval", recipe, small, "--out", tmp_path, "--force")[0] == 0
+        assert len(calls) == 2 * 4 - 2
+    assert (folder / "predictions.jsonl").read_text() == expected
+    assert stage_of is cli.pipeline.evaluate
+
+
+def test_dry_run_prints_the_plan_and_writes_nothing(recipe, tmp_path, capsys):
+    code, out, _ = call(capsys, "run", recipe, "--dry-run", "--json", "--out", tmp_path)
+    plan = json.loads(out)
+    assert code == 0
+    assert plan["steps"] == 6
+    assert plan["code width d"] == 16
+    assert plan["trained parameters"] > 0
+    assert plan["recipe"]["name"] == "tiny"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_sweep_runs_every_point_and_reports_them_together(recipe, tmp_path, capsys):
+    text = recipe.read_text().replace(
+        "\neval: {", "\neval: {scopes: [prompt], rungs: [no context, full text, raw embeddings, trained], "
+    )
+    path = tmp_path / "small.yaml"
+    path.write_text(text)
+    code, _, words = call(capsys, "sweep", path, "train.lr=1e-3,3e-4", "method.compression=4", "--out", tmp_path)
+    assert code == 0, words
+    folder = tmp_path / "tiny-sweep"
+    points = [path.name for path in folder.iterdir() if path.is_dir()]
+    assert sorted(points) == ["train.lr-1e-3_method.compression-4", "train.lr-3e-4_method.compression-4"]
+    page = (folder / "report.html").read_text()
+    assert "1e-3" in page
+    assert "3e-4" in page
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["run", "nowhere.yaml"], "found nothing at nowhere.yaml"),
+        (["run"], "Missing argument"),
+        (["rum"], "rum"),
+        (["report", "nowhere"], "nowhere"),
+    ],
+)
+def test_a_users_error_is_one_line_and_exit_code_2(arguments, words, capsys):
+    code, _, found = call(capsys, *arguments)
+    assert code == 2
+    assert words in found
+    assert len(found.strip().splitlines()) == 1
+
+
+def test_debug_shows_the_traceback():
+    done = subprocess.run(
+        [sys.executable, "-m", "latentwire.cli", "--debug", "run", "nowhere.yaml"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "Traceback" in done.stderr
+    assert "RecipeError" in done.stderr
+
+
+def test_training_context_in_the_evaluation_is_refused(recipe, tmp_path, capsys):
+    line = json.dumps({"id": "a", "context": "Ann is ten.", "question": "How old is Ann?", "answers": ["ten"]})
+    path = tmp_path / "same.jsonl"
+    path.write_text(line + "\n")
+    spec = f"{{name: jsonl, path: {path}}}"
+    overrides = [f"data.train=[{spec}]", f"data.eval={spec}", "data.limit=1", "data.eval_limit=1"]
+    splits = ["data.train_split=all", "data.eval_split=all"]
+    code, _, words = call(capsys, "run", recipe, *overrides, *splits, "--out", tmp_path)
+    assert code == 2
+    assert "same context" in words
+
+
+def test_models_and_doctor_print_json_for_machines(capsys):
+    code, out, _ = call(capsys, "models", "--json")
+    assert code == 0
+    assert {model["name"] for model in json.loads(out)} == {"smollm2-135m", "gemma-3-270m"}
+    code, out, _ = call(capsys, "doctor", "--json")
+    assert code == 0
+    assert json.loads(out)["device"] in ("cpu", "cuda")
+
+
+def test_grid_entry_without_values_is_refused():
+    with pytest.raises(RecipeError, match="key=value"):
+        cli.combinations(["train.lr"])
+
+
+def test_grid_is_the_product_of_its_axes():
+    assert cli.combinations(["a=1,2", "b=3"]) == [["a=1", "b=3"], ["a=2", "b=3"]]

@@ -1,0 +1,73 @@
+"""Which tokens and examples each step sees: a function of seed and step alone."""
+
+import numpy as np
+import pytest
+
+from latentwire.corpus import Corpus
+from latentwire.data import DATASETS
+from latentwire.errors import DataError
+from tiny import tiny_reader
+
+EXAMPLES = DATASETS["facts"]().examples("train", 0, 23)
+
+
+@pytest.fixture(scope="module")
+def corpus():
+    return Corpus(tiny_reader("llama"), EXAMPLES, "prompt", 0)
+
+
+@pytest.mark.parametrize("batch_tokens", [100, 777, 10**6])
+def test_an_epoch_weighs_every_token_of_the_corpus_once(corpus, batch_tokens):
+    steps = corpus.token_steps(batch_tokens)
+    seen = np.zeros(corpus.vocab_size)
+    for step in range(steps, 2 * steps):
+        ids, weights = corpus.tokens(step, batch_tokens, 0.0)
+        size = batch_tokens if step < 2 * steps - 1 else corpus.num_tokens - (steps - 1) * batch_tokens
+        seen[ids] += weights * size
+    np.testing.assert_allclose(seen, corpus.counts, atol=1e-2)
+
+
+def test_vocabulary_share_gets_its_weight_and_never_a_held_out_row(corpus):
+    for step in range(50):
+        ids, weights = corpus.tokens(step, 200, 0.25)
+        distinct, plain = corpus.tokens(step, 200, 0.0)
+        assert weights.sum() == pytest.approx(1.0, abs=1e-5)
+        assert weights[len(distinct) :].sum() == pytest.approx(0.25, abs=1e-5)
+        np.testing.assert_array_equal(ids[: len(distinct)], distinct)
+        np.testing.assert_allclose(weights[: len(distinct)], plain * 0.75, rtol=1e-5)
+        assert not np.isin(ids, corpus.heldout_rows).any()
+
+
+def test_held_out_rows_never_occur_in_the_corpus(corpus):
+    assert len(corpus.heldout_rows) > 0
+    assert corpus.counts[corpus.heldout_rows].sum() == 0
+
+
+@pytest.mark.parametrize("size", [1, 4, 50])
+def test_an_epoch_visits_every_example_once(corpus, size):
+    steps = corpus.example_steps(size)
+    for epoch in (0, 3):
+        visited = [index for step in range(steps) for index in corpus.batch(epoch * steps + step, size)]
+        assert sorted(visited) == list(range(len(EXAMPLES)))
+
+
+def test_draws_depend_on_seed_and_step_alone():
+    one, other = (Corpus(tiny_reader("llama"), EXAMPLES, "prompt", 5) for _ in range(2))
+    for step in (9, 0, 4):
+        other.tokens(1, 100, 0.1)
+        other.batch(17, 4)
+        for left, right in zip(one.tokens(step, 100, 0.1), other.tokens(step, 100, 0.1), strict=True):
+            np.testing.assert_array_equal(left, right)
+        assert one.batch(step, 4) == other.batch(step, 4)
+    assert one.batch(0, 4) != Corpus(tiny_reader("llama"), EXAMPLES, "prompt", 6).batch(0, 4)
+
+
+def test_batches_hold_prompts_of_similar_length(corpus):
+    lengths = np.array([len(prompt.ids) for prompt in corpus.prompts])
+    spread = [np.ptp(lengths[corpus.batch(step, 4)]) for step in range(corpus.example_steps(4))]
+    assert np.mean(spread) < np.ptp(lengths) / 3
+
+
+def test_empty_corpus_is_refused():
+    with pytest.raises(DataError, match="at least one"):
+        Corpus(tiny_reader("llama"), [], "prompt", 0)

@@ -1,0 +1,168 @@
+"""The one training loop, in process, on tiny readers."""
+
+import math
+
+import pytest
+import torch
+
+from latentwire.config import ObjectiveSpec, TrainSpec
+from latentwire.corpus import Corpus
+from latentwire.data import DATASETS
+from latentwire.errors import RecipeError, TrainingError
+from latentwire.methods.per_token import PerToken
+from latentwire.train import Hooks, _Loop, fit, largest_micro_batch, learning_rate, planned_steps
+from tiny import tiny_reader
+
+EXAMPLES = DATASETS["facts"]().examples("train", 0, 12)
+FAST = {"batch_tokens": 256, "batch_examples": 4, "micro_examples": 4, "precision": "fp32", "lr": 3e-3}
+
+
+@pytest.fixture(scope="module")
+def corpus():
+    return Corpus(tiny_reader("llama"), EXAMPLES, "prompt", 0)
+
+
+def fresh(corpus):
+    method = PerToken(compression=4)
+    method.prepare(tiny_reader("llama"), corpus.counts)
+    return method
+
+
+def trained(corpus, weights, hooks=None, **spec):
+    method = fresh(corpus)
+    fit(method, tiny_reader("llama"), corpus, ObjectiveSpec(weights=weights), TrainSpec(**{**FAST, **spec}), hooks)
+    return method
+
+
+def test_training_lowers_the_loss_that_it_logs(corpus):
+    records = []
+    trained(corpus, {"reconstruct": 1.0}, Hooks(log=records.append), steps=60)
+    assert records[-1]["losses"]["reconstruct"] < 0.5 * records[0]["losses"]["reconstruct"]
+    assert records[0]["shares"] == {"reconstruct": 1.0}
+
+
+def test_two_objectives_get_the_shares_that_the_recipe_asks_for(corpus):
+    records = []
+    trained(corpus, {"reconstruct": 0.3, "answer_ce": 0.7}, Hooks(log=records.append), steps=80)
+    shares = [record["shares"]["reconstruct"] for record in records[20:]]
+    assert sum(shares) / len(shares) == pytest.approx(0.3, rel=0.1)
+    assert {"reconstruct", "answer_ce"} == set(records[0]["losses"])
+
+
+def test_small_micro_batches_give_the_same_gradient(corpus):
+    weights = {"answer_kl": 1.0}
+    one, four = (trained(corpus, weights, steps=1, micro_examples=size) for size in (1, 4))
+    for left, right in zip(one.module().parameters(), four.module().parameters(), strict=True):
+        torch.testing.assert_close(left, right, atol=2e-4, rtol=0)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize(
+    "weights", [{"reconstruct": 1.0}, {"reconstruct": 1.0, "answer_ce": 1.0}, {"on_policy_kl": 1.0}]
+)
+def test_training_resumed_in_process_is_bitwise_the_same(corpus, weights, precision):
+    whole = trained(corpus, weights, steps=7, precision=precision, rollout_every=3)
+    kept = {}
+
+    def stop_at_four():
+        return kept.get("step") == 4
+
+    def remember(done, words):
+        kept["step"] = round(done * 7)
+
+    hooks = Hooks(
+        checkpoint=lambda state: kept.update(state=torch_copy(state)), progress=remember, interrupted=stop_at_four
+    )
+    with pytest.raises(KeyboardInterrupt):
+        trained(corpus, weights, hooks, steps=7, precision=precision, rollout_every=3)
+    assert kept["state"]["step"] == 4
+    resumed = trained(corpus, weights, Hooks(resume=kept["state"]), steps=7, precision=precision, rollout_every=3)
+    for name, tensor in whole.tensors().items():
+        assert torch.equal(tensor, resumed.tensors()[name]), name
+
+
+def torch_copy(state):
+    if isinstance(state, torch.Tensor):
+        return state.clone()
+    if isinstance(state, dict):
+        return {key: torch_copy(value) for key, value in state.items()}
+    return [torch_copy(value) for value in state] if isinstance(state, list) else state
+
+
+def test_loss_that_is_not_finite_stops_with_step_examples_and_checkpoint(corpus):
+    method, reader = fresh(corpus), tiny_reader("llama")
+    saved = []
+
+    def spoil(done, words):
+        if done >= 0.5:
+            with torch.no_grad():
+                method.module().residual[-1].bias[0] = math.nan
+
+    hooks = Hooks(progress=spoil, checkpoint=saved.append)
+    spec = TrainSpec(**{**FAST, "steps": 4, "checkpoint_seconds": 3600})
+    with pytest.raises(TrainingError, match=r"step 2 \(facts-train-0-.*lower train.lr"):
+        fit(method, reader, corpus, ObjectiveSpec(weights={"answer_ce": 1.0}), spec, hooks)
+    assert saved == []
+
+
+def test_learning_rate_warms_up_and_falls_along_a_cosine():
+    spec = TrainSpec(lr=1.0, warmup=0.1)
+    assert learning_rate(0.0, spec) == pytest.approx(0.01)
+    assert learning_rate(0.05, spec) == pytest.approx(0.5)
+    assert learning_rate(0.1, spec) == pytest.approx(1.0)
+    assert learning_rate(0.55, spec) == pytest.approx(0.5)
+    assert learning_rate(1.0, spec) == pytest.approx(0.0)
+
+
+def test_epochs_count_tokens_unless_an_objective_needs_examples(corpus):
+    spec = TrainSpec(epochs=2, batch_tokens=100, batch_examples=5)
+    assert planned_steps(corpus, ObjectiveSpec(), spec) == 2 * corpus.token_steps(100)
+    pair = ObjectiveSpec(weights={"reconstruct": 1.0, "answer_kl": 1.0})
+    assert planned_steps(corpus, pair, spec) == 2 * 3
+
+
+def test_rollouts_are_what_the_compressed_prompt_answers_and_last_for_k_steps(corpus):
+    reader = tiny_reader("llama")
+    spec = TrainSpec(**{**FAST, "steps": 9, "rollout_every": 3})
+    loop = _Loop(fresh(corpus), reader, corpus, ObjectiveSpec(weights={"on_policy_kl": 1.0}), spec, Hooks())
+    loop._step()
+    first = dict(loop.rollouts)
+    index = corpus.batch(0, 4)[0]
+    with torch.no_grad():
+        untrained = _Loop(fresh(corpus), reader, corpus, loop.objective, spec, Hooks())
+        state = reader.prefill(reader.lay_in([corpus.prompts[index]], untrained._compressed([index])))
+    assert first[index] == reader.generate(state, 16)[0].ids
+    assert all(1 <= len(ids) <= 16 for ids in first.values())
+    loop.step = 1
+    loop._step()
+    assert loop.rollouts == first
+    loop.step = 3
+    loop._step()
+    assert loop.rollouts != first
+
+
+def test_method_without_parameters_has_nothing_to_train(corpus):
+    method = PerToken(compression=4, decoder="linear")
+    method.prepare(tiny_reader("llama"), corpus.counts)
+    with pytest.raises(RecipeError, match="decoder=mlp"):
+        fit(method, tiny_reader("llama"), corpus, ObjectiveSpec(), TrainSpec(**FAST))
+
+
+def test_seconds_bound_the_training(corpus):
+    done = fit(fresh(corpus), tiny_reader("llama"), corpus, ObjectiveSpec(), TrainSpec(**FAST, seconds=0.5))
+    assert 0.5 <= done.seconds < 3
+    assert done.steps >= 2
+
+
+def test_automatic_micro_batch_halves_until_it_fits(corpus, monkeypatch):
+    reader = tiny_reader("llama")
+    read = reader.hidden_states
+
+    def short_of_memory(inputs):
+        if len(inputs.mask) > 3:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+        return read(inputs)
+
+    monkeypatch.setattr(reader, "hidden_states", short_of_memory)
+    spec = TrainSpec(batch_examples=8, micro_examples="auto")
+    assert largest_micro_batch(reader, corpus, ObjectiveSpec(weights={"answer_ce": 1.0}), spec) in (2, 3)
