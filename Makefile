@@ -14,7 +14,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	touch $@
 
 demo: $(VENV)/.installed
-	$(BIN)/latentwire run recipes/demo.yaml --force train.seed=$(DEMO_SEED) data.seed=$(DEMO_SEED)
+	$(BIN)/latentwire run recipes/demo.yaml --force train.seed=$(DEMO_SEED) data.seed=$(DEMO_SEED) data.eval_seed=$(DEMO_SEED)
 
 test: $(VENV)/.installed
 	$(BIN)/ruff check .

@@ -29,7 +29,7 @@ def load_reader(name: str, style: str = "plain", shots: int = 2, dtype: str = "a
 def fit(
     method: Method, reader: Reader, examples: Sequence[Example], objective: dict[str, float] | None = None, **train: Any
 ) -> Method:
-    """Prepare a method on the examples' prompts and train it; keywords are the recipe's `train` fields.
+    """Prepare a method on the examples' prompts and train what it has to train; keywords are the recipe's `train` fields.
 
     Returns:
         The same method, trained in place.
@@ -37,7 +37,8 @@ def fit(
     spec = TrainSpec.model_validate(train)
     corpus = Corpus(reader, examples, "prompt", spec.seed)
     method.prepare(reader, corpus.counts)
-    fit_loop(method, reader, corpus, ObjectiveSpec(weights=objective or {"reconstruct": 1.0}), spec)
+    if any(parameter.requires_grad for parameter in method.module().parameters()):
+        fit_loop(method, reader, corpus, ObjectiveSpec(weights=objective or {"reconstruct": 1.0}), spec)
     return method
 
 

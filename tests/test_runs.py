@@ -1,0 +1,126 @@
+"""Run folders: atomic, locked, and honest about damage."""
+
+import json
+import resource
+import signal
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from latentwire.config import make_recipe
+from latentwire.errors import RunError
+from latentwire.runs import OWN, Run, provenance, training_hash
+
+RECIPE = {"name": "x", "reader": {"name": "r"}}
+
+
+def test_second_opening_of_a_folder_is_refused_until_the_first_is_closed(tmp_path):
+    with Run(tmp_path / "a"), pytest.raises(RunError, match="another run has it open"):
+        Run(tmp_path / "a")
+    with Run(tmp_path / "a") as again:
+        assert again.folder.exists()
+
+
+def test_clear_removes_the_runs_own_files_only(tmp_path):
+    with Run(tmp_path) as run:
+        for name in (*OWN, "notes.txt"):
+            (tmp_path / name).write_text("x")
+        run.clear()
+    assert {path.name for path in tmp_path.iterdir()} - {".lock"} == {"notes.txt"}
+
+
+def test_half_written_last_line_is_left_out(tmp_path):
+    with Run(tmp_path) as run:
+        run.append("log.jsonl", {"step": 1})
+        with (tmp_path / "log.jsonl").open("a") as file:
+            file.write('{"step": 2')
+        assert run.lines("log.jsonl") == [{"step": 1}]
+        assert run.lines("none.jsonl") == []
+
+
+def test_leftovers_of_a_killed_write_are_removed_at_the_next_start(tmp_path):
+    (tmp_path / "checkpoint.pt.partial").write_text("half")
+    with Run(tmp_path):
+        assert not (tmp_path / "checkpoint.pt.partial").exists()
+
+
+def test_weights_survive_and_damage_is_named(tmp_path):
+    with Run(tmp_path) as run:
+        with pytest.raises(RunError, match="found none"):
+            run.load_weights()
+        run.save_weights({"a": torch.arange(6.0).reshape(2, 3).T})
+        assert torch.equal(run.load_weights()["a"], torch.arange(6.0).reshape(2, 3).T)
+        path = tmp_path / "weights.safetensors"
+        path.write_bytes(path.read_bytes()[:20])
+        with pytest.raises(RunError, match="--force"):
+            run.load_weights()
+
+
+def test_recipe_is_read_back_as_it_was_resolved(tmp_path):
+    recipe = make_recipe({**RECIPE, "train": {"lr": 0.125, "steps": 3}})
+    with Run(tmp_path) as run:
+        with pytest.raises(RunError, match="train it first"):
+            run.recipe()
+        run.start(recipe, {"extra": 1})
+        assert run.recipe() == recipe
+        facts = json.loads((tmp_path / "provenance.json").read_text())
+    assert facts["extra"] == 1
+    assert {"commit", "hardware", "threads", "python", "versions"} <= facts.keys()
+    assert facts["versions"]["torch"] == provenance()["versions"]["torch"]
+
+
+def test_identity_of_a_training_ignores_evaluation_and_verdict_only():
+    base = training_hash(make_recipe(RECIPE))
+    assert training_hash(make_recipe({**RECIPE, "eval": {"batch": 3}, "verdict": {"measure": "f1"}})) == base
+    assert training_hash(make_recipe({**RECIPE, "data": {"eval_limit": 3}})) == base
+    assert training_hash(make_recipe({**RECIPE, "data": {"limit": 3}})) != base
+    assert training_hash(make_recipe({**RECIPE, "train": {"lr": 0.5}})) != base
+
+
+FULL_DISK = """
+import sys, torch
+from pathlib import Path
+from latentwire.errors import RunError
+from latentwire.runs import Run
+with Run(Path(sys.argv[1])) as run:
+    for write in (lambda: run.write("rows.jsonl", b"x" * 200_000),
+                  lambda: run.save_checkpoint({"a": torch.zeros(100_000)}),
+                  lambda: run.save_weights({"a": torch.zeros(100_000)})):
+        try:
+            write()
+        except RunError as error:
+            print(error)
+"""
+
+
+def test_full_disk_is_one_clear_error_and_the_old_file_stays(tmp_path):
+    for name in ("rows.jsonl", "checkpoint.pt", "weights.safetensors"):
+        (tmp_path / name).write_text("old")
+
+    def small_disk():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+
+    done = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        preexec_fn=small_disk,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.strip().splitlines()
+    assert len(lines) == 3
+    assert all("What stood there is kept" in line for line in lines)
+    assert [(tmp_path / name).read_text() for name in ("rows.jsonl", "checkpoint.pt", "weights.safetensors")] == [
+        "old"
+    ] * 3
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_folder_that_cannot_be_made_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match="expected to write in"):
+        Run(tmp_path / "file" / "run")
