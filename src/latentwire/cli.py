@@ -111,9 +111,7 @@ def evaluate(
     with Run(folder / loaded.name) as opened:
         if opened.has("rows.jsonl") and not force:
             raise RecipeError(f"{opened.folder} holds rows already; add --force to measure again")
-        with Bars().bars:
-            stage = pipeline.prepare(loaded)
-        rows = _evaluate(stage, opened)
+        rows = _evaluate(_prepare(loaded), opened)
     _show_result(folder / loaded.name, rows, as_json)
 
 
@@ -193,10 +191,15 @@ def _train(recipe: Recipe, opened: Run, force: bool, resume: bool) -> tuple[pipe
     if force:
         opened.clear()
     pipeline.refuse_begun(opened, resume)
-    stage = pipeline.prepare(recipe)
+    stage = _prepare(recipe)
     bars, interrupted = Bars(), _interruption()
     with bars.bars:
         return stage, pipeline.train(stage, opened, bars, resume, interrupted)
+
+
+def _prepare(recipe: Recipe) -> pipeline.Stage:
+    with err.status(f"reading data, loading {recipe.reader.name}, laying prompts out"):
+        return pipeline.prepare(recipe)
 
 
 def _evaluate(stage: pipeline.Stage, opened: Run) -> list[Row]:
@@ -275,6 +278,9 @@ def main() -> None:
     handler = RichHandler(console=err, show_time=False, show_path=False, markup=False)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
     logging.getLogger("latentwire").setLevel(logging.INFO)
+    logging.getLogger("huggingface_hub").setLevel(
+        logging.ERROR
+    )  # its retries: the error says what could not be reached
     try:
         code = app(arguments, standalone_mode=False)
         if code == INTERRUPTED:

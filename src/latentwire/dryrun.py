@@ -4,7 +4,7 @@ import torch
 
 from latentwire.config import Recipe, build
 from latentwire.data import Example
-from latentwire.errors import RecipeError
+from latentwire.errors import MethodError, RecipeError
 from latentwire.methods import METHODS
 from latentwire.methods.compressors import Basis
 from latentwire.methods.decoders import DECODERS
@@ -12,23 +12,36 @@ from latentwire.methods.per_token import PerToken
 from latentwire.objectives import OBJECTIVES
 from latentwire.pipeline import training_examples
 from latentwire.reader.load import meta_model
+from latentwire.reader.prompts import ANCHOR, INSTRUCTION, WORKED_EXAMPLES
 
 BYTES = {"auto": 2, "bfloat16": 2, "float16": 2, "float32": 4}
 TEXT_BYTES_PER_TOKEN = 4.0
-TEMPLATE_TOKENS = 180
 
 
 def plan(recipe: Recipe) -> dict[str, str | int | float]:
-    """Parameters, steps and a memory estimate. Tokens are estimated at four bytes each; nothing else is guessed."""
+    """Parameters, steps and a memory estimate. Tokens are estimated at four bytes each; nothing else is guessed.
+
+    Reads the recipe's training data and the reader's configuration: neither weights nor tokenizer.
+
+    Raises:
+        ReaderError: The reader's configuration is neither here nor on the hub.
+        DataError: The training data cannot be read.
+        RecipeError: Another method than `per_token`.
+        MethodError: A code as wide as the embedding, or wider.
+    """
     model = meta_model(recipe.reader.name)
     vocab, wide = model.get_input_embeddings().weight.shape
     reader_parameters = sum(parameter.numel() for parameter in model.parameters())
-    examples = training_examples(recipe)
-    tokens = estimated_tokens(examples)
     narrow, trained = _decoder(recipe, wide)
-    reader_bytes = reader_parameters * BYTES[recipe.reader.dtype]
-    decoder_bytes = trained * 16
-    code_bytes = 2 * vocab * narrow * 4
+    examples = training_examples(recipe)
+    tokens = estimated_tokens(recipe, examples)
+    memory = {
+        "reader memory": reader_parameters * _bytes_per_parameter(recipe),
+        "decoder, gradient and optimiser memory": 16.0 * trained,
+        "code tables": 2.0 * vocab * narrow * 4,
+        "activations of one micro-batch (estimate)": _activations(recipe, model, tokens / len(examples)),
+        "key-value cache of one evaluation batch (estimate)": _cache(recipe, model, tokens / len(examples)),
+    }
     return {
         "reader parameters": reader_parameters,
         "embedding table": f"{vocab} x {wide}",
@@ -39,17 +52,19 @@ def plan(recipe: Recipe) -> dict[str, str | int | float]:
         "training examples": len(examples),
         "training tokens (estimate)": tokens,
         "steps": planned(recipe, len(examples), tokens),
-        "reader memory": _gib(reader_bytes),
-        "decoder, gradient and optimiser memory": _gib(decoder_bytes),
-        "code tables": _gib(code_bytes),
-        "activations of one micro-batch (estimate)": _gib(_activations(recipe, model, tokens / len(examples))),
+        **{name: _gib(size) for name, size in memory.items()},
+        "all of it at once": _gib(sum(memory.values())),
     }
 
 
-def estimated_tokens(examples: list[Example]) -> int:
-    """Tokens of the laid-out prompts, at four UTF-8 bytes a token plus the template."""
-    text = sum(len(example.context.encode()) + len(example.question.encode()) for example in examples)
-    return round(text / TEXT_BYTES_PER_TOKEN) + TEMPLATE_TOKENS * len(examples)
+def estimated_tokens(recipe: Recipe, examples: list[Example]) -> int:
+    """Tokens of the slots that training draws from, at four UTF-8 bytes a token: of the prompts, or of the contexts."""
+    text = sum(len(example.context.encode()) for example in examples)
+    if recipe.eval.scopes[0] == "prompt":
+        shots = WORKED_EXAMPLES[: recipe.reader.shots]
+        template = f"{INSTRUCTION}{ANCHOR}{''.join(part for shot in shots for part in (*shot, ANCHOR))}"
+        text += sum(len(example.question.encode()) + len(template.encode()) for example in examples)
+    return round(text / TEXT_BYTES_PER_TOKEN)
 
 
 def planned(recipe: Recipe, examples: int, tokens: int) -> int | str:
@@ -69,8 +84,14 @@ def _decoder(recipe: Recipe, wide: int) -> tuple[int, int]:
     if not isinstance(method, PerToken):
         raise RecipeError(f"expected method per_token for a dry run, got {recipe.method['name']}")
     narrow = round(wide / method.compression) if method.width is None else method.width
+    if not 1 <= narrow < wide:
+        raise MethodError(
+            f"expected a code narrower than the embedding, 1 <= d < D = {wide}, got d = {narrow}; change"
+            " method.compression"
+        )
+    variances = torch.ones(narrow)  # not on the meta device: some decoders read its values
     with torch.device("meta"):
-        basis = Basis(torch.empty(wide), torch.empty(wide, narrow), torch.ones(narrow), 1.0)
+        basis = Basis(torch.empty(wide), torch.empty(wide, narrow), variances, 1.0)
         decoder = DECODERS[method.decoder](basis, torch.empty(0, narrow), None)  # type: ignore[arg-type]
     return narrow, sum(parameter.numel() for parameter in decoder.parameters() if parameter.requires_grad)
 
@@ -87,6 +108,22 @@ def _activations(recipe: Recipe, model: torch.nn.Module, tokens_per_example: flo
     rows = micro if isinstance(micro, int) else recipe.train.batch_examples
     layers, wide = int(config.num_hidden_layers), int(config.hidden_size)  # type: ignore[union-attr,arg-type]
     return 34.0 * rows * tokens_per_example * layers * wide * BYTES[recipe.reader.dtype] / 2
+
+
+def _cache(recipe: Recipe, model: torch.nn.Module, tokens_per_example: float) -> float:
+    """Bytes of keys and values of an evaluation batch: two vectors a token, layer and key-value head."""
+    config = model.config
+    heads = int(getattr(config, "num_key_value_heads", None) or config.num_attention_heads)  # type: ignore[union-attr,arg-type]
+    head = int(getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)  # type: ignore[union-attr,operator]
+    positions = recipe.eval.batch * (tokens_per_example + recipe.eval.max_new_tokens)
+    return 2.0 * positions * int(config.num_hidden_layers) * heads * head * BYTES[recipe.reader.dtype]  # type: ignore[union-attr,arg-type]
+
+
+def _bytes_per_parameter(recipe: Recipe) -> float:
+    quantization = recipe.reader.quantization or {}
+    if quantization.get("load_in_4bit"):
+        return 0.5
+    return 1.0 if quantization.get("load_in_8bit") else float(BYTES[recipe.reader.dtype])
 
 
 def _gib(size: float) -> str:
