@@ -8,6 +8,8 @@ import pytest
 from latentwire.config import load_recipe
 from latentwire.data import DATASETS
 from latentwire.dryrun import plan
+from latentwire.errors import MethodError
+from latentwire.methods.decoders import DECODERS
 from latentwire.pipeline import Silent, evaluate, prepare, report, train
 from latentwire.runs import Run
 from tiny import save_tiny
@@ -28,6 +30,31 @@ def test_real_shapes_give_eight_billion_and_twenty_million_parameters():
     assert 19_000_000 <= found["trained parameters"] <= 21_000_000
     assert found["reader memory"] == "14.96 GiB"
     assert found["steps"] > 1000
+
+
+def planned(*overrides):
+    """The recipe's plan on its real shapes and a few generated examples."""
+    data = "data={train: [{name: facts}], eval: {name: facts}, limit: 10}"
+    return plan(
+        load_recipe(RECIPES / "stage1_llama.yaml", [f"reader.name={RECIPES / 'shapes/llama-3.1-8b'}", data, *overrides])
+    )
+
+
+@pytest.mark.parametrize("decoder", list(DECODERS))
+def test_every_decoder_can_be_planned(decoder):
+    assert (planned(f"method.decoder={decoder}")["trained parameters"] > 0) == (decoder == "mlp")
+
+
+def test_plan_counts_worked_examples_quantisation_and_gradient_through_the_reader():
+    base, plain = planned(), planned("reader.shots=0")
+    assert plain["training tokens (estimate)"] < base["training tokens (estimate)"]
+    assert planned("reader.quantization={load_in_4bit: true}")["reader memory"] == "3.74 GiB"
+    assert planned("objective.weights={answer_ce: 1.0}")["activations of one micro-batch (estimate)"] != "0.00 GiB"
+
+
+def test_code_as_wide_as_the_embedding_cannot_be_planned():
+    with pytest.raises(MethodError, match="d = 4096"):
+        planned("method.compression=1")
 
 
 def squad_folder(folder, split):

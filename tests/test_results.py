@@ -1,6 +1,7 @@
 """Committed figures: files in results/ are whole, and RESULTS.md says nothing that they do not."""
 
 import json
+import re
 import runpy
 from pathlib import Path
 
@@ -38,6 +39,70 @@ def test_rows_are_whole_and_share_their_questions(path):
 def test_results_page_is_what_the_files_give():
     table = runpy.run_path(str(ROOT / "runs" / "results_table.py"))["table"]
     assert (ROOT / "RESULTS.md").read_text() == table(ROOT / "results")
+
+
+def test_every_number_on_the_results_page_stands_in_a_file(tmp_path):
+    """Checked on made-up files, whose figures occur nowhere else: a ladder and a benchmark."""
+    table = runpy.run_path(str(ROOT / "runs" / "results_table.py"))["table"]
+    for name, result in (("facts/per_token--x", LADDER), ("benchmarks/y", BENCHMARK)):
+        path = tmp_path / f"{name}.json"
+        path.parent.mkdir()
+        path.write_text(json.dumps(result))
+    told = {rounding for result in (LADDER, BENCHMARK) for value in leaves(result) for rounding in roundings(value)}
+    page = table(tmp_path)
+    assert table(tmp_path) == page
+    body = page[page.index("\n## ") :]
+    found = [text.replace(",", "") for text in re.findall(r"\d[\d,]*(?:\.\d+)?(?:e-?\d+)?", body)]
+    assert {"0.412", "0.391", "0.433", "1357", "0.713", "24.7"} <= set(found)
+    assert set(found) - told <= {"1"}  # the column named F1
+    assert page.count("full text") == 1
+
+
+def leaves(value):
+    """All values of nested JSON."""
+    if isinstance(value, dict):
+        return [leaf for item in value.values() for leaf in leaves(item)]
+    return [leaf for item in value for leaf in leaves(item)] if isinstance(value, list) else [value]
+
+
+def roundings(value):
+    """A value's numbers as the page may print them."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return {f"{value:.3f}", f"{value:.0f}", f"{value:.3g}"}
+    return set(re.findall(r"\d[\d,]*(?:\.\d+)?", value)) if isinstance(value, str) else set()
+
+
+RUN = {"command": "runs/x.sh", "hardware": "a chip, 6 cores", "threads": 5, "commit": "abc", "seed": 8}
+FIGURES = {
+    "f1": 0.41234,
+    "f1_low": 0.39123,
+    "f1_high": 0.43345,
+    "ratio": 0.71296,
+    "ratio_low": 0.69,
+    "ratio_high": 0.73,
+}
+LADDER_ROW = {
+    **{"scope": "prompt", "reader": "r", "rung": "full text", "seed": 8, "n": 612, "trained": False, "objective": None},
+    **{"em": 0.31415, "answer_nll": 2.71828, "exposure_gap": 0.0161, "agreement": 0.92, "train_examples": None},
+    **{"bytes_on_wire": 1356.7, "num_positions": 361.2, **FIGURES},
+}
+LADDER = {
+    "run": RUN,
+    "train": [],
+    "meta": {"intervals": "95 %, paired"},
+    "rows": [
+        LADDER_ROW,
+        LADDER_ROW,
+        {**LADDER_ROW, "rung": "t", "trained": True, "objective": "a", "train_examples": 640},
+        {**LADDER_ROW, "rung": "t", "trained": True, "objective": "b", "train_examples": 2500},
+    ],
+}
+BENCHMARK = {
+    "run": RUN,
+    "train": {},
+    "meta": {"what": "speed", "peer": "another 3.7"},
+    "rows": [{"comparison": "one", "times_faster": 24.731, "tokens": 987654}, {"comparison": "two", "error": 3.2e-7}],
+}
 
 
 def test_collecting_twice_gives_the_same_bytes(tmp_path):

@@ -278,9 +278,8 @@ def main() -> None:
     handler = RichHandler(console=err, show_time=False, show_path=False, markup=False)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
     logging.getLogger("latentwire").setLevel(logging.INFO)
-    logging.getLogger("huggingface_hub").setLevel(
-        logging.ERROR
-    )  # its retries: the error says what could not be reached
+    # The hub tries again and again; the error at the end says what could not be reached.
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     try:
         code = app(arguments, standalone_mode=False)
         if code == INTERRUPTED:

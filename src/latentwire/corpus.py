@@ -69,8 +69,8 @@ class Corpus:
     def tokens(self, step: int, batch_tokens: int, vocabulary_share: float) -> tuple[Ids, npt.NDArray[np.float32]]:
         """Distinct tokens `[U]` of step `step` and their weights `[U]`, which sum to 1.
 
-        A share of the weight goes to tokens drawn evenly from the whole vocabulary (held-out rows excepted), a quarter
-        as many as there are distinct ones, because an evaluation holds tokens that no training text does.
+        A share of the weight goes to tokens drawn evenly from the whole vocabulary (held-out rows excepted), as many
+        as there are distinct ones, because an evaluation holds tokens that no training text does.
         """
         epoch, place = divmod(step, self.token_steps(batch_tokens))
         order, starts = self._epoch(epoch)
@@ -81,7 +81,7 @@ class Corpus:
         distinct, counts = np.unique(run[first - starts[begin] : last - starts[begin]], return_counts=True)
         weights = counts / counts.sum()
         if vocabulary_share:
-            extra = np.random.default_rng([self.seed, 2, step]).choice(self._common_rows, size=1 + len(distinct) // 4)
+            extra = np.random.default_rng([self.seed, 2, step]).choice(self._common_rows, size=len(distinct))
             distinct = np.concatenate([distinct, extra])
             even = np.full(len(extra), vocabulary_share / len(extra))
             weights = np.concatenate([weights * (1 - vocabulary_share), even])

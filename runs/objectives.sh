@@ -1,0 +1,46 @@
+#!/bin/sh
+# The objective study: DATA=<folder> runs/objectives.sh. Every objective alone, the sensible pairs and the brief's own
+# fault (plain MSE + CE 1:1, labels over prompt and answer), at 8x and 32x, each from the same start (the PCA inverse),
+# for the same STEPS and again for the same SECONDS; EVAL questions on articles that training never sees.
+# 44 runs. Goes on where it was stopped with RESUME=--resume. Further arguments are overrides of every run.
+set -eu
+cd "$(dirname "$0")/.."
+: "${DATA:?set DATA to the folder with the SQuAD-format files}"
+STEPS=${STEPS:-150}
+SECONDS_EACH=${SECONDS_EACH:-600}
+EVAL=${EVAL:-200}
+overrides="$*"
+
+point() { # budget compression name weights balance
+  name="objectives-$1/$2x-$3"
+  folders="$folders out/$name"
+  case $1 in
+    steps) budget="train.steps=$STEPS" ;;
+    seconds) budget="train.steps=null train.seconds=$SECONDS_EACH" ;;
+  esac
+  if [ -z "${RESUME:-}" ] || [ ! -e "out/$name/report.html" ]; then
+    # shellcheck disable=SC2086
+    .venv/bin/latentwire run recipes/stage1.yaml name="$name" data.train_split=train \
+      data.eval="{name: squad, path: $DATA/squadshifts_wiki.json}" data.eval_split=heldout data.eval_limit="$EVAL" \
+      method.compression="$2" objective="{weights: {$4}, balance: $5}" $budget train.batch_examples=4 \
+      train.micro_examples=4 eval.scopes='[prompt]' \
+      eval.rungs="[no context, full text, raw embeddings, trained]" $overrides "${RESUME:---force}"
+  fi
+}
+
+for budget in steps seconds; do
+  folders=""
+  for compression in 8 32; do
+    for one in reconstruct prompt_lm answer_ce answer_kl on_policy_kl; do
+      point "$budget" "$compression" "$one" "$one: 1.0" shares
+    done
+    for other in prompt_lm answer_ce answer_kl on_policy_kl; do
+      point "$budget" "$compression" "reconstruct+$other" "reconstruct: 0.5, $other: 0.5" shares
+    done
+    point "$budget" "$compression" answer_kl+on_policy_kl "answer_kl: 0.5, on_policy_kl: 0.5" shares
+    point "$budget" "$compression" fault "mse: 1.0, prompt_answer_ce: 1.0" plain
+  done
+  # shellcheck disable=SC2086
+  .venv/bin/python runs/collect.py $folders --variant "objectives-equal-$budget" \
+    --command "DATA=<folder> STEPS=$STEPS SECONDS_EACH=$SECONDS_EACH EVAL=$EVAL runs/objectives.sh $overrides"
+done
