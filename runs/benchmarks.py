@@ -20,6 +20,8 @@ def main() -> int:
         out = Path(folder) / "out.json"
         arguments = [*(sys.argv[1:] or ["benchmarks"]), "--benchmark-only", f"--benchmark-json={out}"]
         code = subprocess.run([sys.executable, "-m", "pytest", *arguments], cwd=ROOT, check=False).returncode
+        if not out.exists():
+            return code or 1
         found = json.loads(out.read_text())["benchmarks"]
     for one in found:
         blocks = one["extra_info"]["blocks"]

@@ -11,7 +11,7 @@ SECONDS_EACH=${SECONDS_EACH:-600}
 EVAL=${EVAL:-200}
 overrides="$*"
 
-point() { # budget compression name weights balance
+point() { # kind compression name weights balance
   name="objectives-$1/$2x-$3"
   folders="$folders out/$name"
   case $1 in
@@ -28,19 +28,19 @@ point() { # budget compression name weights balance
   fi
 }
 
-for budget in steps seconds; do
+for kind in steps seconds; do
   folders=""
   for compression in 8 32; do
     for one in reconstruct prompt_lm answer_ce answer_kl on_policy_kl; do
-      point "$budget" "$compression" "$one" "$one: 1.0" shares
+      point "$kind" "$compression" "$one" "$one: 1.0" shares
     done
     for other in prompt_lm answer_ce answer_kl on_policy_kl; do
-      point "$budget" "$compression" "reconstruct+$other" "reconstruct: 0.5, $other: 0.5" shares
+      point "$kind" "$compression" "reconstruct-$other" "reconstruct: 0.5, $other: 0.5" shares
     done
-    point "$budget" "$compression" answer_kl+on_policy_kl "answer_kl: 0.5, on_policy_kl: 0.5" shares
-    point "$budget" "$compression" fault "mse: 1.0, prompt_answer_ce: 1.0" plain
+    point "$kind" "$compression" answer_kl-on_policy_kl "answer_kl: 0.5, on_policy_kl: 0.5" shares
+    point "$kind" "$compression" fault "mse: 1.0, prompt_answer_ce: 1.0" plain
   done
   # shellcheck disable=SC2086
-  .venv/bin/python runs/collect.py $folders --variant "objectives-equal-$budget" \
+  .venv/bin/python runs/collect.py $folders --variant "objectives-equal-$kind" \
     --command "DATA=<folder> STEPS=$STEPS SECONDS_EACH=$SECONDS_EACH EVAL=$EVAL runs/objectives.sh $overrides"
 done

@@ -94,7 +94,12 @@ def test_question_has_one_answer_and_distractors_have_others(sample: list[Exampl
         subject, relation = asked(example)
         values = [(who, value) for who, what, value in facts_of(example) if what is relation]
         assert [value for who, value in values if who == subject] == list(example.answers)
-        assert len({value for _, value in values}) == len(values) >= 3
+        assert len({value for _, value in values}) == len(values)
+        assert len({who for who, _, _ in facts_of(example)} - {subject}) >= 2
+    shared = [sum(what is asked(example)[1] for _, what, _ in facts_of(example)) > 1 for example in sample]
+    assert 0.15 < sum(shared) / len(shared) < 0.6, (
+        "expected distractors with the asked relation in a part of the passages"
+    )
 
 
 @pytest.mark.parametrize(("train_seed", "heldout_seed"), [(0, 0), (1, 2)])
@@ -183,5 +188,5 @@ def test_split_all_raises_data_error() -> None:
 
 @pytest.mark.parametrize("number", [0, -1, MAX_QUESTIONS + 1])
 def test_impossible_number_of_questions_raises_data_error(number: int) -> None:
-    with pytest.raises(DataError, match=f"expected 1 to 12 questions_per_passage, got {number}"):
+    with pytest.raises(DataError, match=f"expected 1 to 9 questions_per_passage, got {number}"):
         Facts(questions_per_passage=number)

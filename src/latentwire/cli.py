@@ -4,7 +4,6 @@ A user's error is one line and exit code 2 (`--debug` shows the traceback); Ctrl
 resumes.
 """
 
-import itertools
 import json
 import logging
 import signal
@@ -22,7 +21,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 
 from latentwire import pipeline
-from latentwire.config import Recipe, dump, load_recipe
+from latentwire.config import Recipe, combinations, dump, load_recipe
 from latentwire.doctor import examine
 from latentwire.dryrun import plan
 from latentwire.errors import LatentWireError, RecipeError
@@ -154,8 +153,8 @@ def models(as_json: Json = False) -> None:
     found = [asdict(model) for model in list_models()]
     if as_json:
         out.print_json(json.dumps(found))
-        return
-    _table("readers (any hub id, folder or .gguf works too)", found)
+    else:
+        _table("readers (any hub id, folder or .gguf works too)", found)
 
 
 @app.command()
@@ -164,19 +163,8 @@ def doctor(as_json: Json = False) -> None:
     facts = examine()
     if as_json:
         out.print_json(json.dumps(facts))
-        return
-    _table("this machine", [{"what": key, "found": str(value)} for key, value in facts.items()])
-
-
-def combinations(grid: Sequence[str]) -> list[list[str]]:
-    """All combinations of `key=a,b` lists as lists of `key=value`."""
-    axes = []
-    for entry in grid:
-        key, equals, values = entry.partition("=")
-        if not equals or not values:
-            raise RecipeError(f"expected a grid entry as key=value,value, got '{entry}'")
-        axes.append([f"{key}={value}" for value in values.split(",")])
-    return [list(point) for point in itertools.product(*axes)]
+    else:
+        _table("this machine", [{"what": key, "found": str(value)} for key, value in facts.items()])
 
 
 def _run(recipe: Recipe, folder: Path, force: bool, resume: bool) -> list[Row]:

@@ -1,6 +1,7 @@
 """`Recipe`: one YAML file, checked as a whole before anything is loaded. Unknown keys are errors, not silence."""
 
 import dataclasses
+import itertools
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -134,6 +135,17 @@ def make_recipe(raw: Mapping[str, Any], where: str = "recipe") -> Recipe:
     except ValidationError as error:
         problems = [_explain(dict(item)) for item in error.errors()]
         raise RecipeError(f"{where}: {'; '.join(problems)}") from None
+
+
+def combinations(grid: Sequence[str]) -> list[list[str]]:
+    """All combinations of `key=a,b` lists as lists of `key=value`."""
+    axes = []
+    for entry in grid:
+        key, equals, values = entry.partition("=")
+        if not equals or not values:
+            raise RecipeError(f"expected a grid entry as key=value,value, got '{entry}'")
+        axes.append([f"{key}={value}" for value in values.split(",")])
+    return [list(point) for point in itertools.product(*axes)]
 
 
 def build(registry: Registry[type[T]], spec: Spec) -> T:

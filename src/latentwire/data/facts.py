@@ -14,6 +14,7 @@ from latentwire.errors import DataError
 
 _GRIDS = ((3, 3), (3, 4))  # subjects, relations: 9 or 12 facts
 MAX_QUESTIONS = 9
+MIN_WORDS = 75  # about 100 tokens; shorter passages are drawn again
 SHARE_ALIKE = 0.25  # of the passages, whose subjects are all of one kind: the hard ones
 
 _STARTS = (
@@ -78,8 +79,10 @@ class Facts:
         """The questions about one passage. The passage does not depend on how many there are."""
         group = f"facts-{split}-{seed}-{number}"
         random = Random(group)
-        facts = _facts(random, _namer(random, split))
-        context = " ".join(fact.sentence for fact in _arranged(facts, random))
+        context = ""
+        while len(context.split()) < MIN_WORDS:
+            facts = _facts(random, _namer(random, split))
+            context = " ".join(fact.sentence for fact in _arranged(facts, random))
         for index, fact in enumerate(random.sample(facts, self.questions_per_passage)):
             question = fact.relation.question.format(s=fact.subject)
             yield check(Example(f"{group}-{index}", context, question, (fact.value,), group), group)

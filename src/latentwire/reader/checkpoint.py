@@ -6,6 +6,7 @@ Only safetensors are read: a pickle can run code. Weights that a checkpoint lack
 import hashlib
 import json
 import struct
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +30,9 @@ SHAPING = (
     "num_key_value_heads", "head_dim", "vocab_size", "rope_parameters", "layer_types", "sliding_window",
     "tie_word_embeddings",
 )  # fmt: skip
+
+# transformers swaps class attributes while it loads: two threads at once leave models whose weights are never tied.
+LOADING = threading.Lock()
 
 
 def causal_config(path: Path, name: str) -> Any:
@@ -58,7 +62,7 @@ def load_tokenizer(folder: Path, name: str) -> Any:
 
 def load_weights(folder: Path, name: str, dtype: torch.dtype, options: dict[str, Any]) -> Any:
     """The model in `dtype`, with every weight from the checkpoint; `options` go to transformers."""
-    with Refusing(f"reader '{name}': expected weights that transformers can load"), no_progress_bars():
+    with LOADING, Refusing(f"reader '{name}': expected weights that transformers can load"), no_progress_bars():
         model, report = AutoModelForCausalLM.from_pretrained(
             folder, dtype=dtype, use_safetensors=True, output_loading_info=True, **options
         )

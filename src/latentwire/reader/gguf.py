@@ -25,7 +25,7 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from latentwire.errors import ReaderError
-from latentwire.reader.checkpoint import Refusing, causal_config, no_progress_bars
+from latentwire.reader.checkpoint import LOADING, Refusing, causal_config, no_progress_bars
 
 SUPPORTED = ("gemma3", "llama", "qwen2")
 FORMAT_VERSION = 1
@@ -162,7 +162,7 @@ def _convert(source: GgufFile, scratch: Path) -> Path:
     folder = scratch / "folder"
     # The bar that transformers draws while it dequantises has no switch.
     readable = Refusing(f"{source.name}: expected a GGUF model that transformers can read")
-    with readable, no_progress_bars(), redirect_stderr(io.StringIO()):
+    with LOADING, readable, no_progress_bars(), redirect_stderr(io.StringIO()):
         tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
         model, report = AutoModelForCausalLM.from_pretrained(
             path.parent, gguf_file=path.name, dtype=torch.float32, output_loading_info=True
