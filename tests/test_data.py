@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from latentwire.data import DATASETS, Example, context_hash, in_split, refuse_overlap, select
+from latentwire.data import DATASETS, Example, Split, context_hash, in_split, refuse_overlap, select
 from latentwire.data.hotpotqa import HotpotQA
 from latentwire.data.hub import Hub
 from latentwire.data.jsonl import Jsonl
@@ -120,6 +120,12 @@ def test_missing_path_raises_data_error(dataset: str, tmp_path: Path) -> None:
             read(dataset, path)
 
 
+@pytest.mark.parametrize("dataset", FILE_DATASETS)
+def test_path_that_the_system_refuses_raises_data_error(dataset: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="expected a readable path, got 'File name too long'; check it"):
+        read(dataset, tmp_path / ("a" * 300))
+
+
 @pytest.mark.parametrize(("dataset", "suffix"), FILE_DATASETS.items())
 def test_folder_without_data_files_raises_data_error(dataset: str, suffix: str, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("nothing")
@@ -207,6 +213,21 @@ def test_more_examples_than_there_are_raises_data_error(tmp_path: Path) -> None:
         squad.examples("all", 0, 2)
 
 
+def test_split_without_examples_raises_data_error() -> None:
+    examples = numbered(1, 3)
+    empty: Split = "train" if in_split("article 0", "heldout") else "heldout"
+    with pytest.raises(
+        DataError, match=rf"test \(split '{empty}'\): expected examples, got none of 3, in 1 groups; use"
+    ):
+        select(examples, empty, 0, None, "test")
+    assert len(select(examples, "all", 0, None, "test")) == 3
+
+
+def test_file_without_examples_raises_data_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"expected examples, got none of 0"):
+        read("jsonl", jsonl_file(tmp_path))
+
+
 # SQuAD
 
 
@@ -228,6 +249,15 @@ def test_answer_that_is_not_at_its_place_raises_data_error(text: str, start: int
     message = f"{file}, question 'q1': expected '{text}' in the context, got '{found}' at answer_start {start}; correct"
     with pytest.raises(DataError, match=re.escape(message)):
         read("squad", file)
+
+
+def test_line_breaks_and_long_texts_leave_the_error_one_short_line(tmp_path: Path) -> None:
+    answers = [{"text": "long\n" * 999, "answer_start": 3}]
+    file = squad_file(tmp_path, squad_entry(identity="q\n1", context="one\ntwo\n" * 999, answers=answers))
+    with pytest.raises(DataError, match=r"question 'q\\n1': expected 'long\\n.*…' in the context") as caught:
+        read("squad", file)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < len(str(file)) + 400
 
 
 @pytest.mark.parametrize("changes", [{"answers": []}, {"is_impossible": True}])
@@ -377,6 +407,14 @@ def test_hub_file_that_is_no_json_raises_data_error(tmp_path: Path) -> None:
     (tmp_path / "set").mkdir()
     (tmp_path / "set" / "train.jsonl").write_text('{"context": ')
     with pytest.raises(DataError, match="expected a hub data set or a folder of one"):
+        Hub(str(tmp_path / "set")).examples("all", 0, None)
+
+
+@pytest.mark.usefixtures("offline_hub")
+def test_hub_file_in_another_encoding_raises_data_error(tmp_path: Path) -> None:
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "train.jsonl").write_bytes(json.dumps(row(), ensure_ascii=False).encode("latin-1"))
+    with pytest.raises(DataError, match=r"expected a hub data set or a folder of one, got 'Unicode"):
         Hub(str(tmp_path / "set")).examples("all", 0, None)
 
 

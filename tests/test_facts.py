@@ -76,10 +76,10 @@ def test_data_set_has_at_least_twelve_relations_with_several_sentences_each(samp
     assert min(len(set(relation.sentences)) for relation in RELATIONS) >= 3
 
 
-def test_passages_have_75_to_185_words(sample: list[Example]) -> None:
+def test_passages_have_75_to_150_words(sample: list[Example]) -> None:
     lengths = [len(example.context.split()) for example in sample]
     assert min(lengths) >= 75
-    assert max(lengths) <= 185
+    assert max(lengths) <= 150
 
 
 def test_passage_states_the_answer_exactly_once(sample: list[Example]) -> None:
@@ -102,7 +102,7 @@ def test_question_has_one_answer_and_distractors_have_others(sample: list[Exampl
     )
 
 
-@pytest.mark.parametrize(("train_seed", "heldout_seed"), [(0, 0), (1, 2)])
+@pytest.mark.parametrize(("train_seed", "heldout_seed"), [(0, 0), (1, 2), (-5, 123)])
 def test_names_of_heldout_never_occur_in_train(train_seed: int, heldout_seed: int) -> None:
     train = capitalised(passages("train", train_seed, 2000))
     heldout = capitalised(passages("heldout", heldout_seed, 2000))
@@ -190,3 +190,9 @@ def test_split_all_raises_data_error() -> None:
 def test_impossible_number_of_questions_raises_data_error(number: int) -> None:
     with pytest.raises(DataError, match=f"expected 1 to 9 questions_per_passage, got {number}"):
         Facts(questions_per_passage=number)
+
+
+@pytest.mark.parametrize("passages", [0, -1])
+def test_impossible_number_of_passages_raises_data_error(passages: int) -> None:
+    with pytest.raises(DataError, match=f"expected at least 1 in passages, got {passages}"):
+        Facts(passages=passages)

@@ -73,9 +73,12 @@ def select(examples: Sequence[Example], split: Split, seed: int, limit: int | No
     """The split's examples in the order that `seed` fixes, cut to `limit`.
 
     Raises:
-        DataError: Duplicate ids, or fewer examples than `limit`.
+        DataError: No example in the split, duplicate ids, or fewer examples than `limit`.
     """
     chosen = [example for example in examples if in_split(example.group, split)]
+    if not chosen:
+        got = f"none of {len(examples)}, in {len({example.group for example in examples})} groups"
+        raise DataError(f"{where} (split '{split}'): expected examples, got {got}; use split 'all' or more groups")
     return shuffled(chosen, seed, limit, f"{where} (split '{split}')")
 
 
@@ -88,7 +91,7 @@ def shuffled(examples: Sequence[Example], seed: int, limit: int | None, where: s
     seen: set[str] = set()
     for example in examples:
         if example.id in seen:
-            raise DataError(f"{where}: expected unique ids, got '{example.id}' twice; rename or remove one")
+            raise DataError(f"{where}: expected unique ids, got {example.id!r} twice; rename or remove one")
         seen.add(example.id)
     if limit is not None and len(examples) < limit:
         raise DataError(f"{where}: expected {limit} examples, got {len(examples)}; ask for at most {len(examples)}")

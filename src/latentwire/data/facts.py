@@ -53,6 +53,8 @@ class Facts:
         if not 1 <= self.questions_per_passage <= MAX_QUESTIONS:
             got = self.questions_per_passage
             raise DataError(f"facts: expected 1 to {MAX_QUESTIONS} questions_per_passage, got {got}; change the field")
+        if self.passages is not None and self.passages < 1:
+            raise DataError(f"facts: expected at least 1 in passages, got {self.passages}; change the field")
 
     def examples(self, split: Split, seed: int, limit: int | None) -> list[Example]:
         """The first `limit` questions; a larger limit begins with the same ones.

@@ -18,14 +18,17 @@ def data_files(path: str | Path, suffix: str) -> list[Path]:
     """The file itself, or every file of a folder whose name ends in `suffix`, sorted by name.
 
     Raises:
-        DataError: Nothing at `path`, or a folder without such a file.
+        DataError: Nothing at `path`, nothing readable there, or a folder without such a file.
     """
     path = Path(path)
-    if path.is_file():
-        return [path]
-    if not path.is_dir():
-        raise DataError(f"expected a file or folder at {path}, found nothing; check the path")
-    files = sorted(file for file in path.iterdir() if file.name.endswith(suffix) and file.is_file())
+    try:
+        if path.is_file():
+            return [path]
+        if not path.is_dir():
+            raise DataError(f"expected a file or folder at {path}, found nothing; check the path")
+        files = sorted(file for file in path.iterdir() if file.name.endswith(suffix) and file.is_file())
+    except OSError as error:
+        raise DataError(f"{path}: expected a readable path, got '{error.strerror}'; check it") from None
     if not files:
         raise DataError(f"expected *{suffix} files in {path}, found none; add one or give the path of a file")
     return files
@@ -68,6 +71,11 @@ def parse_json(text: str, where: str) -> object:
 def describe(value: object) -> str:
     """What a JSON value is, in words."""
     return "nothing" if value is None else _KINDS.get(type(value), type(value).__name__)
+
+
+def quote(text: str) -> str:
+    """The text in quotes, on one line; the end of a long one is left out."""
+    return repr(text if len(text) <= 80 else f"{text[:80]}…")
 
 
 def member(entry: object, name: str, kind: type[T], where: str) -> T:

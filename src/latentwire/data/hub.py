@@ -1,6 +1,6 @@
 """`hub`: any data set of the Hugging Face hub, or a folder that its `datasets` library can read."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from latentwire.data import DATASETS, Example, Split, select
@@ -37,7 +37,8 @@ class Hub(Columns):
         return select(found, split, seed, limit, where)
 
 
-def _load(path: str, subset: str | None, hub_split: str) -> Iterable[object]:
+def _load(path: str, subset: str | None, hub_split: str) -> Iterator[object]:
+    """The rows. Some files show only while they are read that they are no good."""
     try:
         import datasets
     except ImportError:
@@ -45,8 +46,8 @@ def _load(path: str, subset: str | None, hub_split: str) -> Iterable[object]:
         raise DataError(f"{path}: expected the `datasets` library for hub data, found none; {install}") from None
     try:
         rows: Iterable[object] = datasets.load_dataset(path, name=subset, split=hub_split)
+        yield from rows
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         got = " ".join(f"{type(error).__name__}: {error}".split())
         todo = "check id, subset, hub_split and the network"
         raise DataError(f"{path}: expected a hub data set or a folder of one, got '{got}'; {todo}") from None
-    return rows

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from latentwire.data import DATASETS, Example, Split, check, select
-from latentwire.data.files import data_files, member, parse_json, read_text
+from latentwire.data.files import data_files, member, parse_json, quote, read_text
 from latentwire.errors import DataError
 
 
@@ -44,7 +44,7 @@ def _read(file: Path) -> Iterator[Example]:
             context = member(paragraph, "context", str, where)
             for question in member(paragraph, "qas", list, where):
                 identity = member(question, "id", str, where)
-                here = f"{file}, question '{identity}'"
+                here = f"{file}, question {quote(identity)}"
                 text, answers = member(question, "question", str, here), _answers(question, context, here)
                 yield check(Example(identity, context, text, answers, title), here)
 
@@ -60,6 +60,6 @@ def _answer(entry: object, context: str, where: str) -> str:
     text, start = member(entry, "text", str, where), member(entry, "answer_start", int, where)
     found = context[start : start + len(text)] if start >= 0 else ""
     if found != text:
-        got = f"'{found}' at answer_start {start}"
-        raise DataError(f"{where}: expected '{text}' in the context, got {got}; correct answer_start or the text")
+        got = f"{quote(found)} at answer_start {start}"
+        raise DataError(f"{where}: expected {quote(text)} in the context, got {got}; correct answer_start or the text")
     return text
