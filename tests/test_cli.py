@@ -1,6 +1,9 @@
 """The command line end to end, on a tiny reader: what a user types and what comes back."""
 
 import json
+import os
+import re
+import signal
 import subprocess
 import sys
 
@@ -9,6 +12,7 @@ import pytest
 from latentwire import cli
 from latentwire.errors import RecipeError
 from latentwire.report.rows import Row
+from latentwire.runs import Run
 from tiny import save_tiny
 
 RECIPE = """
@@ -99,6 +103,74 @@ def test_evaluation_goes_on_after_the_rungs_it_finished(recipe, tmp_path, capsys
     assert stage_of is cli.pipeline.evaluate
 
 
+def test_evaluation_under_another_recipe_than_the_training_is_refused(recipe, tmp_path, capsys):
+    small = "eval.rungs=[no context, full text, raw embeddings, trained]"
+    code, _, words = call(capsys, "eval", recipe, "--out", tmp_path)
+    assert code == 2
+    assert "train it first" in words
+    assert call(capsys, "train", recipe, "--out", tmp_path)[0] == 0
+    for change in ("method.compression=2", "train.lr=0.5", "data.limit=11", "eval.scopes=[context]"):
+        code, _, words = call(capsys, "eval", recipe, small, change, "--out", tmp_path)
+        assert code == 2, change
+        assert "one of another" in words
+        assert len(words.strip().splitlines()) == 1
+    assert not (tmp_path / "tiny" / "rows.jsonl").exists()
+    assert call(capsys, "eval", recipe, small, "data.eval_limit=3", "--out", tmp_path)[0] == 0
+    assert len((tmp_path / "tiny" / "predictions.jsonl").read_text().splitlines()) == 2 * 4 * 3
+
+
+def test_ctrl_c_in_the_evaluation_of_a_run_exits_130_and_the_run_resumes(recipe, tmp_path, capsys):
+    small = "eval.rungs=[no context, full text, raw embeddings, trained]"
+    folder = tmp_path / "tiny"
+    with pytest.MonkeyPatch.context() as patch:
+        append = Run.append
+
+        def press_ctrl_c(self, name, record):
+            append(self, name, record)
+            if name == "ladder.partial.jsonl":
+                os.kill(os.getpid(), signal.SIGINT)
+
+        patch.setattr(Run, "append", press_ctrl_c)
+        code, _, words = call(capsys, "run", recipe, small, "--out", tmp_path)
+    assert code == 130
+    assert "--resume" in words
+    assert len((folder / "ladder.partial.jsonl").read_text().splitlines()) == 1
+    weights = (folder / "weights.safetensors").read_bytes()
+    assert call(capsys, "run", recipe, small, "--out", tmp_path, "--resume")[0] == 0
+    assert (folder / "weights.safetensors").read_bytes() == weights
+    assert len((folder / "rows.jsonl").read_text().splitlines()) == 2 * 4
+
+
+def test_diverged_training_is_one_error_and_keeps_a_checkpoint_that_resumes(recipe, tmp_path, capsys):
+    wild = ["train.lr=1e30", "train.warmup=0", "train.checkpoint_seconds=1e-6"]
+    code, _, words = call(capsys, "train", recipe, *wild, "--out", tmp_path)
+    assert code == 2
+    assert "expected finite losses" in words
+    assert "at step 1" in words
+    with Run(tmp_path / "tiny") as run:
+        state = run.load_checkpoint()
+    assert state["step"] == 0
+    assert all(bool((parameter.abs() < 100).all()) for parameter in state["parameters"])
+    assert not (tmp_path / "tiny" / "weights.safetensors").exists()
+
+
+def test_damaged_checkpoint_is_one_line(recipe, tmp_path, capsys):
+    (tmp_path / "tiny").mkdir()
+    (tmp_path / "tiny" / "checkpoint.pt").write_bytes(b"junk")
+    code, _, words = call(capsys, "train", recipe, "--resume", "--out", tmp_path)
+    assert code == 2
+    assert "expected a readable checkpoint" in words
+    assert len(words.strip().splitlines()) == 1
+
+
+def test_dry_run_in_words_holds_recipe_and_steps_and_writes_nothing(recipe, tmp_path, capsys):
+    code, out, _ = call(capsys, "run", recipe, "--dry-run", "--out", tmp_path)
+    assert code == 0
+    assert "compression: 4" in out
+    assert re.search(r"steps\s+6\b", out)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_dry_run_prints_the_plan_and_writes_nothing(recipe, tmp_path, capsys):
     code, out, _ = call(capsys, "run", recipe, "--dry-run", "--json", "--out", tmp_path)
     plan = json.loads(out)
@@ -133,6 +205,7 @@ def test_sweep_runs_every_point_and_reports_them_together(recipe, tmp_path, caps
         (["run"], "Missing argument"),
         (["rum"], "rum"),
         (["report", "nowhere"], "nowhere"),
+        (["sweep", "recipe.yaml", "train.lr"], "recipe.yaml"),
     ],
 )
 def test_a_users_error_is_one_line_and_exit_code_2(arguments, words, capsys):
@@ -171,7 +244,19 @@ def test_models_and_doctor_print_json_for_machines(capsys):
     assert {model["name"] for model in json.loads(out)} == {"smollm2-135m", "gemma-3-270m"}
     code, out, _ = call(capsys, "doctor", "--json")
     assert code == 0
-    assert json.loads(out)["device"] in ("cpu", "cuda")
+    facts = json.loads(out)
+    assert facts["device"] in ("cpu", "cuda")
+    assert facts["threads"] >= 1
+    assert float(facts["bfloat16 matrix product"].split()[0].replace(",", "")) > 0
+
+
+def test_models_and_doctor_print_tables_for_people(capsys):
+    code, out, _ = call(capsys, "models")
+    assert code == 0
+    assert "smollm2-135m" in out
+    code, out, _ = call(capsys, "doctor")
+    assert code == 0
+    assert "GFLOP/s" in out
 
 
 def test_grid_entry_without_values_is_refused():

@@ -61,19 +61,32 @@ def test_overrides_reach_nested_fields_and_keep_their_types(tmp_path):
     assert recipe.eval.scopes == ("context",)
 
 
-@pytest.mark.parametrize("override", ["train.lr", "=3", "name.first=3"])
+@pytest.mark.parametrize("override", ["train.lr", "=3", "name.first=3", "train.lr=[1"])
 def test_override_that_is_none_is_refused(tmp_path, override):
     path = tmp_path / "r.yaml"
     path.write_text("name: x\nreader: {name: r}\n")
-    with pytest.raises(RecipeError, match="override"):
+    with pytest.raises(RecipeError, match="override") as caught:
         load_recipe(path, [override])
+    assert "\n" not in str(caught.value)
 
 
-def test_environment_variable_that_is_not_set_is_refused(tmp_path, monkeypatch):
-    monkeypatch.delenv("NOT_SET_HERE", raising=False)
+def test_environment_variables_are_filled_in(tmp_path, monkeypatch):
+    monkeypatch.setenv("MODELS", "/models")
     path = tmp_path / "r.yaml"
-    path.write_text("name: x\nreader: {name: $NOT_SET_HERE/model}\n")
-    with pytest.raises(RecipeError, match="NOT_SET_HERE"):
+    path.write_text("name: x\nreader: {name: $MODELS/a}\ndata: {train: [{name: squad, path: '${MODELS}b'}]}\n")
+    recipe = load_recipe(path, ["data.eval={name: jsonl, path: $MODELS/c}"])
+    assert recipe.reader.name == "/models/a"
+    assert recipe.data.train[0]["path"] == "/modelsb"
+    assert recipe.data.eval["path"] == "/models/c"
+
+
+@pytest.mark.parametrize("value", ["$NOT_SET_HERE/model", "${NOT_SET_HERE}/model", "$SET_HERE/$NOT_SET_HERE"])
+def test_environment_variable_that_is_not_set_is_refused(tmp_path, monkeypatch, value):
+    monkeypatch.delenv("NOT_SET_HERE", raising=False)
+    monkeypatch.setenv("SET_HERE", "a")
+    path = tmp_path / "r.yaml"
+    path.write_text(f"name: x\nreader: {{name: '{value}'}}\n")
+    with pytest.raises(RecipeError, match=r"variable NOT_SET_HERE in .*NOT_SET_HERE=<folder>"):
         load_recipe(path)
 
 
@@ -85,19 +98,44 @@ def test_recipe_that_is_no_mapping_is_refused(tmp_path, text, words):
         load_recipe(path)
 
 
+def test_recipe_in_another_encoding_is_refused(tmp_path):
+    path = tmp_path / "r.yaml"
+    path.write_bytes("name: Zürich\n".encode("latin-1"))
+    with pytest.raises(RecipeError, match="expected a YAML recipe"):
+        load_recipe(path)
+
+
 def test_missing_recipe_file_is_refused(tmp_path):
     with pytest.raises(RecipeError, match="found nothing"):
         load_recipe(tmp_path / "none.yaml")
 
 
-def test_unknown_field_of_a_method_names_the_nearest():
-    with pytest.raises(RecipeError, match="did you mean 'compression'"):
-        build(METHODS, {"name": "per_token", "compresion": 4})
+@pytest.mark.parametrize(
+    ("registry", "spec", "nearest"),
+    [
+        (METHODS, {"name": "per_token", "compresion": 4}, "compression"),
+        (METHODS, {"name": "truncated", "units": "bytes"}, "unit"),
+        (DATASETS, {"name": "squad", "paht": "x"}, "path"),
+        (DATASETS, {"name": "facts", "question_per_passage": 2}, "questions_per_passage"),
+    ],
+)
+def test_unknown_field_of_a_registered_spec_names_the_nearest(registry, spec, nearest):
+    with pytest.raises(RecipeError, match=f"did you mean '{nearest}'"):
+        build(registry, spec)
 
 
-def test_wrong_type_in_a_method_is_named():
-    with pytest.raises(RecipeError, match="compression"):
-        build(METHODS, {"name": "per_token", "compression": "a lot"})
+@pytest.mark.parametrize(
+    ("registry", "spec", "words"),
+    [
+        (METHODS, {"name": "per_token", "compression": "a lot"}, "method 'per_token': field 'compression'.*a lot"),
+        (METHODS, {"name": "per_token", "wire_dtype": "fp8"}, "field 'wire_dtype'.*fp8"),
+        (DATASETS, {"name": "facts", "questions_per_passage": "many"}, "dataset 'facts'.*questions_per_passage.*many"),
+        (DATASETS, {"name": "squad"}, "dataset 'squad': missing field 'path'"),
+    ],
+)
+def test_wrong_type_or_missing_field_in_a_registered_spec_is_named(registry, spec, words):
+    with pytest.raises(RecipeError, match=words):
+        build(registry, spec)
 
 
 def test_unknown_method_and_missing_name_are_refused():

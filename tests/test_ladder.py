@@ -74,6 +74,23 @@ def test_identical_inputs_are_read_once(ladder):
     assert len(evaluator._seen) == before
 
 
+def test_rungs_with_the_same_inputs_call_the_reader_once(ladder, monkeypatch):
+    reader, rungs, _, _ = ladder
+    prefill, calls = reader.prefill, []
+
+    def counted(inputs, *rest):
+        calls.append(len(inputs.mask))
+        return prefill(inputs, *rest)
+
+    monkeypatch.setattr(reader, "prefill", counted)
+    evaluator = Evaluator(reader, EVAL, 4, 5)
+    for name in SAME:
+        evaluator.run(name, rungs[name][1], "prompt")
+    assert calls == [4, 2]
+    evaluator.run(FLOOR, rungs[FLOOR][1], "prompt")
+    assert sum(calls) == 2 * len(EVAL)
+
+
 def test_each_rung_pays_what_it_sends(ladder):
     reader, _, _, _ = ladder
     rows = rows_of(ladder)
@@ -83,6 +100,9 @@ def test_each_rung_pays_what_it_sends(ladder):
     assert rows["pca 4x, linear"].bytes_on_wire == pytest.approx(tokens * (16 + 2))
     assert rows["pca 4x, linear"].compression_achieved == 4
     assert rows[FLOOR].bytes_on_wire < rows[TEXT].bytes_on_wire == rows[RAW].text_bytes
+    slots = [reader.prompt(example, "prompt").slot for example in EVAL]
+    texts = [len(slot.text.encode()) + len(slot.pieces) - 1 for slot in slots]  # a byte between pieces
+    assert rows[TEXT].bytes_on_wire == pytest.approx(sum(texts) / len(texts))
     assert rows[TEXT_EQUAL_POSITIONS].note == "no cut happened"
     assert 1 <= rows["pca at the text's bytes, linear"].bytes_on_wire <= 1.5 * rows[TEXT].bytes_on_wire
 

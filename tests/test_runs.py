@@ -58,6 +58,21 @@ def test_weights_survive_and_damage_is_named(tmp_path):
             run.load_weights()
 
 
+@pytest.mark.parametrize("kept", [0, 100, 5000])
+def test_damaged_checkpoint_is_named(tmp_path, kept):
+    with Run(tmp_path) as run:
+        assert run.load_checkpoint() is None
+        run.save_checkpoint({"step": 3, "parameters": [torch.ones(4000)]})
+        state = run.load_checkpoint()
+        assert state["step"] == 3
+        assert torch.equal(state["parameters"][0], torch.ones(4000))
+        path = tmp_path / "checkpoint.pt"
+        path.write_bytes(path.read_bytes()[:kept])
+        with pytest.raises(RunError, match=r"checkpoint\.pt, got.*--force") as caught:
+            run.load_checkpoint()
+        assert "\n" not in str(caught.value)
+
+
 def test_recipe_is_read_back_as_it_was_resolved(tmp_path):
     recipe = make_recipe({**RECIPE, "train": {"lr": 0.125, "steps": 3}})
     with Run(tmp_path) as run:
@@ -79,13 +94,20 @@ def test_identity_of_a_training_ignores_evaluation_and_verdict_only():
     assert training_hash(make_recipe({**RECIPE, "train": {"lr": 0.5}})) != base
 
 
+def test_identity_of_a_training_holds_the_scope_that_its_prompts_are_laid_out_in():
+    base = training_hash(make_recipe(RECIPE))
+    assert training_hash(make_recipe({**RECIPE, "eval": {"scopes": ["prompt"]}})) == base
+    assert training_hash(make_recipe({**RECIPE, "eval": {"scopes": ["context", "prompt"]}})) != base
+
+
 FULL_DISK = """
 import sys, torch
 from pathlib import Path
 from latentwire.errors import RunError
 from latentwire.runs import Run
 with Run(Path(sys.argv[1])) as run:
-    for write in (lambda: run.write("rows.jsonl", b"x" * 200_000),
+    for write in (lambda: run.append("log.jsonl", {"words": "x" * 200_000}),
+                  lambda: run.write("rows.jsonl", b"x" * 200_000),
                   lambda: run.save_checkpoint({"a": torch.zeros(100_000)}),
                   lambda: run.save_weights({"a": torch.zeros(100_000)})):
         try:
@@ -112,8 +134,8 @@ def test_full_disk_is_one_clear_error_and_the_old_file_stays(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     lines = done.stdout.strip().splitlines()
-    assert len(lines) == 3
-    assert all("What stood there is kept" in line for line in lines)
+    assert len(lines) == 4
+    assert all(line.startswith("expected to write ") and "free space" in line for line in lines)
     assert [(tmp_path / name).read_text() for name in ("rows.jsonl", "checkpoint.pt", "weights.safetensors")] == [
         "old"
     ] * 3

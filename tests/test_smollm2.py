@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 
 from latentwire.api import load_reader
 from latentwire.corpus import Corpus
@@ -24,6 +25,16 @@ def test_readme_snippet_answers_its_question(capsys):
     answer, count = capsys.readouterr().out.rsplit(maxsplit=1)
     assert answer.strip()
     assert int(count) > 1000
+
+
+@torch.no_grad()
+def test_logits_from_ids_equal_logits_from_embeddings():
+    reader = load_reader("smollm2-135m", dtype="float32")
+    ids = torch.tensor([reader.prompt(DATASETS["facts"]().examples("heldout", 3, 1)[0], "prompt").ids])
+    from_ids = reader.model(input_ids=ids).logits
+    from_embeds = reader.model(inputs_embeds=reader.embed(ids[0])[None]).logits
+    torch.testing.assert_close(from_ids, from_embeds, atol=1e-4, rtol=0)
+    assert from_ids.std() > 1
 
 
 def test_codebook_answers_like_the_text_and_context_helps():

@@ -4,11 +4,12 @@ A user's error is one line and exit code 2 (`--debug` shows the traceback); Ctrl
 resumes.
 """
 
+import contextlib
 import json
 import logging
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -176,12 +177,14 @@ def _run(recipe: Recipe, folder: Path, force: bool, resume: bool) -> list[Row]:
 
 
 def _train(recipe: Recipe, opened: Run, force: bool, resume: bool) -> tuple[pipeline.Stage, Trained]:
+    if force and resume:
+        raise RecipeError("expected --force or --resume, got both; --force would remove what --resume goes on from")
     if force:
         opened.clear()
     pipeline.refuse_begun(opened, resume)
     stage = _prepare(recipe)
-    bars, interrupted = Bars(), _interruption()
-    with bars.bars:
+    bars = Bars()
+    with bars.bars, _interruption() as interrupted:
         return stage, pipeline.train(stage, opened, bars, resume, interrupted)
 
 
@@ -196,16 +199,22 @@ def _evaluate(stage: pipeline.Stage, opened: Run) -> list[Row]:
         return pipeline.evaluate(stage, opened, bars)
 
 
-def _interruption() -> Callable[[], bool]:
-    """The first Ctrl-C lets the step in hand finish; a second one stops at once."""
+@contextlib.contextmanager
+def _interruption() -> Iterator[Callable[[], bool]]:
+    """Inside, the first Ctrl-C lets the step in hand finish; a second one stops at once."""
     pressed: list[int] = []
 
     def note(number: int, frame: object) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         pressed.append(number)
 
-    signal.signal(signal.SIGINT, note)
-    return lambda: bool(pressed)
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield lambda: bool(pressed)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if pressed:
+        raise KeyboardInterrupt
 
 
 def _show_plan(recipe: Recipe, as_json: bool) -> None:
@@ -274,7 +283,8 @@ def main() -> None:
             raise KeyboardInterrupt
         sys.exit(code or 0)
     except (KeyboardInterrupt, typer.Abort):
-        err.print("interrupted: run the same command with --resume to go on")
+        how = "again" if arguments[:1] == ["eval"] else "again with --resume (and without --force)"
+        err.print(f"interrupted: run it {how} to go on", soft_wrap=True)
         sys.exit(INTERRUPTED)
     except LatentWireError as error:
         if debug:

@@ -89,7 +89,9 @@ class Int8:
         scales = exact.astype("<f2")
         scales = np.where(scales.astype(np.float32) < exact, np.nextafter(scales, np.float16(np.inf)), scales)
         divisors = np.where(scales > 0, scales.astype(np.float32), np.float32(1.0))
-        return scales.astype("<f2").tobytes() + np.rint(payload / divisors[:, None]).astype(np.int8).tobytes()
+        values: npt.NDArray[np.int8] = np.rint(payload / divisors[:, None]).astype(np.int8)
+        head: bytes = scales.astype("<f2").tobytes()
+        return head + values.tobytes()
 
     @staticmethod
     def decode(data: bytes, width: int) -> FloatArray:
@@ -152,10 +154,10 @@ def ids_codec(vocab_size: int) -> str:
     return "ids16" if vocab_size <= 2**16 else "ids32"
 
 
-def _whole(data: bytes, vector_bytes: int, dtype: npt.DTypeLike, width: int) -> Any:
+def _whole(data: bytes, vector_bytes: int, dtype: npt.DTypeLike, width: int) -> npt.NDArray[Any]:
     """`data` as rows of `width` values; `LatentError` unless it is a whole number of vectors."""
-    if len(data) % vector_bytes:
+    if width < 1 or len(data) % vector_bytes:
         raise LatentError(
-            f"expected a multiple of {vector_bytes} bytes, got {len(data)}; the payload is truncated or of another width"
+            f"expected a multiple of {vector_bytes} bytes (vectors of width {width}), got {len(data)}; the payload is truncated or of another width"
         )
     return np.frombuffer(data, dtype=dtype).reshape(-1, width)

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -186,15 +187,21 @@ def _override(raw: dict[str, Any], override: str) -> None:
         place = place.setdefault(parent, {})
         if not isinstance(place, dict):
             raise RecipeError(f"override '{override}': '{parent}' is a single value and has no field '{last}'")
-    place[last] = yaml.safe_load(value)
+    try:
+        place[last] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"override '{override}': expected a YAML value, got {' '.join(str(error).split())}") from None
 
 
 def _expand(value: Any) -> Any:
     if isinstance(value, str):
-        expanded = os.path.expandvars(value)
-        if "$" in expanded and expanded == value:
-            raise RecipeError(f"expected the environment variable in '{value}' to be set, got none; e.g. DATA=<folder>")
-        return expanded
+        missing = [name for name in re.findall(r"\$\{?(\w+)", value) if name not in os.environ]
+        if missing:
+            raise RecipeError(
+                f"expected the environment variable {', '.join(missing)} in '{value}' to be set, got none; e.g."
+                f" {missing[0]}=<folder>"
+            )
+        return os.path.expandvars(value)
     if isinstance(value, dict):
         return {key: _expand(item) for key, item in value.items()}
     return [_expand(item) for item in value] if isinstance(value, list) else value

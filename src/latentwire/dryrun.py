@@ -116,7 +116,8 @@ def _cache(recipe: Recipe, model: torch.nn.Module, tokens_per_example: float) ->
     heads = int(getattr(config, "num_key_value_heads", None) or config.num_attention_heads)  # type: ignore[union-attr,arg-type]
     head = int(getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)  # type: ignore[union-attr,operator]
     positions = recipe.eval.batch * (tokens_per_example + recipe.eval.max_new_tokens)
-    return 2.0 * positions * int(config.num_hidden_layers) * heads * head * BYTES[recipe.reader.dtype]  # type: ignore[union-attr,arg-type]
+    layers = int(config.num_hidden_layers)  # type: ignore[union-attr,arg-type]
+    return 2.0 * positions * layers * heads * head * BYTES[recipe.reader.dtype]
 
 
 def _bytes_per_parameter(recipe: Recipe) -> float:

@@ -21,6 +21,7 @@ from latentwire.reader import IGNORE, Inputs, Prompt, Reader
 from latentwire.registry import Registry
 
 BatchKind = Literal["tokens", "examples", "rollouts"]
+Positions = Literal["answer", "prompt", "both"]
 LOGIT_BYTES = 64 * 2**20
 
 
@@ -77,21 +78,31 @@ Batch = TokenBatch | ExampleBatch
 
 @dataclass(frozen=True, slots=True)
 class Objective:
-    """A loss and the batch it needs."""
+    """A loss, the batch it needs, and the positions it is a mean over."""
 
     name: str
     needs: BatchKind
     loss: Callable[[Any], Tensor]
+    over: Positions = "answer"
+
+    def size(self, batch: Batch) -> int:
+        """Positions of `batch` that the loss is a mean over, by which a micro-batch weighs in its step."""
+        if isinstance(batch, TokenBatch):
+            return 1
+        prompts = 0 if self.over == "answer" else int((batch.prompt_labels != IGNORE).sum())
+        return prompts + (0 if self.over == "prompt" else int((batch.labels != IGNORE).sum()))
 
 
 OBJECTIVES: Registry[Objective] = Registry("objective", group="latentwire.objectives")
 
 
-def objective(name: str, needs: BatchKind) -> Callable[[Callable[[Any], Tensor]], Callable[[Any], Tensor]]:
-    """Decorator that registers a loss function."""
+def objective(
+    name: str, needs: BatchKind, over: Positions = "answer"
+) -> Callable[[Callable[[Any], Tensor]], Callable[[Any], Tensor]]:
+    """Decorator that registers a loss function, a mean over the positions `over`."""
 
     def add(loss: Callable[[Any], Tensor]) -> Callable[[Any], Tensor]:
-        OBJECTIVES.register(name)(Objective(name, needs, loss))
+        OBJECTIVES.register(name)(Objective(name, needs, loss, over))
         return loss
 
     return add
@@ -111,7 +122,7 @@ def mse(batch: TokenBatch) -> Tensor:
     return (batch.weights * errors).sum()
 
 
-@objective("prompt_lm", needs="examples")
+@objective("prompt_lm", needs="examples", over="prompt")
 def prompt_lm(batch: ExampleBatch) -> Tensor:
     """Cross-entropy of each next prompt token given the reconstructed prompt before it."""
     return cross_entropy(batch.reader, batch.hidden, batch.prompt_labels)
@@ -123,7 +134,7 @@ def answer_ce(batch: ExampleBatch) -> Tensor:
     return cross_entropy(batch.reader, batch.hidden, batch.answer_labels)
 
 
-@objective("prompt_answer_ce", needs="examples")
+@objective("prompt_answer_ce", needs="examples", over="both")
 def prompt_answer_ce(batch: ExampleBatch) -> Tensor:
     """Cross-entropy over prompt and answer alike: only there to reproduce the brief's fault."""
     labels = torch.where(batch.answer_labels == IGNORE, batch.prompt_labels, batch.answer_labels)

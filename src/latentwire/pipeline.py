@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import torch
 
 from latentwire.config import Recipe, Spec, build
 from latentwire.corpus import Corpus
@@ -21,8 +20,9 @@ from latentwire.reader import Layout, Reader, Scope
 from latentwire.reader.load import load_model
 from latentwire.report.report import write_report
 from latentwire.report.rows import Row
+from latentwire.resolve import resolve
 from latentwire.runs import Run, provenance, training_hash
-from latentwire.train import Hooks, Trained, fit, largest_micro_batch, planned_steps
+from latentwire.train import Hooks, Trained, fit
 
 log = logging.getLogger("latentwire")
 PARTIAL = "ladder.partial.jsonl"
@@ -88,7 +88,7 @@ def prepare(recipe: Recipe) -> Stage:
     refuse_overlap(train, evaluation)
     reader = open_reader(recipe)
     corpus = Corpus(reader, train, recipe.eval.scopes[0], recipe.train.seed)
-    return Stage(_resolve(recipe, reader, corpus), reader, corpus, evaluation)
+    return Stage(resolve(recipe, reader, corpus), reader, corpus, evaluation)
 
 
 def refuse_begun(run: Run, resume: bool) -> None:
@@ -131,8 +131,17 @@ def train(stage: Stage, run: Run, progress: Progress, resume: bool, interrupted:
 
 
 def evaluate(stage: Stage, run: Run, progress: Progress) -> list[Row]:
-    """Climb the ladder and write rows and predictions. Rungs that an interrupted evaluation finished are kept."""
+    """Climb the ladder and write rows and predictions. Rungs that an interrupted evaluation finished are kept.
+
+    Raises:
+        RunError: The folder holds no trained run, or one of another recipe.
+    """
     recipe, reader = stage.recipe, stage.reader
+    if training_hash(run.recipe()) != training_hash(recipe):
+        raise RunError(
+            f"expected the run in {run.folder} to be trained by this recipe, got one of another; undo the change, or"
+            " train anew with --force"
+        )
     facts = json.loads((run.folder / "provenance.json").read_text(encoding="utf-8"))
     rungs = {rung.name: (rung, _method(rung, stage, run)) for rung in stage1_rungs(recipe, reader, stage.corpus)}
     identity = (
@@ -207,25 +216,6 @@ def _predictions(results: Sequence[RungResult], examples: Sequence[Example]) -> 
 
 def _examples(spec: Spec, split: Split, seed: int, limit: int | None) -> list[Example]:
     return build(DATASETS, spec).examples(split, seed, limit)
-
-
-def _resolve(recipe: Recipe, reader: Reader, corpus: Corpus) -> Recipe:
-    """The recipe with every `auto` replaced by what was found."""
-    precision = recipe.train.precision
-    if precision == "auto":
-        precision = "bf16" if reader.dtype == torch.bfloat16 else "fp32"
-    micro = recipe.train.micro_examples
-    if micro == "auto":
-        micro = largest_micro_batch(reader, corpus, recipe.objective, recipe.train)
-    train_spec = recipe.train.model_copy(
-        update={
-            "precision": precision,
-            "micro_examples": micro,
-            "steps": planned_steps(corpus, recipe.objective, recipe.train),
-        }
-    )
-    reader_spec = recipe.reader.model_copy(update={"dtype": str(reader.dtype).removeprefix("torch.")})
-    return recipe.model_copy(update={"train": train_spec, "reader": reader_spec})
 
 
 def _checkpoint(run: Run, identity: str) -> dict[str, Any] | None:

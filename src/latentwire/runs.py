@@ -9,9 +9,11 @@ import json
 import os
 import platform
 import subprocess
+import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import psutil
@@ -133,11 +135,19 @@ class Run:
         atomic_write(self.folder / "checkpoint.pt", lambda partial: torch.save(dict(state), partial))
 
     def load_checkpoint(self) -> dict[str, Any] | None:
-        """The last whole checkpoint, or None."""
+        """The last checkpoint, or None; `RunError` when it is damaged."""
         path = self.folder / "checkpoint.pt"
         if not path.exists():
             return None
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        try:
+            if not zipfile.is_zipfile(path):
+                raise RuntimeError("no whole archive")
+            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        except (RuntimeError, UnpicklingError) as error:
+            reason = str(error).split("\n")[0]
+            raise RunError(
+                f"expected a readable checkpoint at {path}, got: {reason}; train again with --force"
+            ) from None
         return state
 
 
@@ -159,6 +169,7 @@ def training_hash(recipe: Recipe) -> str:
     parts = recipe.model_dump(mode="json", include={"data", "reader", "method", "objective", "train"})
     for key in ("eval", "eval_split", "eval_limit", "eval_seed"):
         parts["data"].pop(key)
+    parts["scope"] = recipe.eval.scopes[0]  # training prompts are laid out in the first scope
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 

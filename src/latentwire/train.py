@@ -6,12 +6,11 @@ corpus ─▶ batch of step s ─▶ losses ─▶ one gradient per objective �
 import contextlib
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from accelerate.utils import find_executable_batch_size
 
 from latentwire.balance import Balance, Gradient, norm
 from latentwire.codecs import transmit
@@ -104,7 +103,7 @@ class _Loop:
         self.objectives = [OBJECTIVES[name] for name in self.objective.weights]
         self.balance = Balance(self.objective.weights, self.objective.balance)
         self.optimizer = torch.optim.AdamW(
-            self.parameters, lr=self.spec.lr, betas=(0.9, 0.98), weight_decay=self.spec.weight_decay
+            self.parameters, lr=self.spec.lr, betas=(0.9, 0.98), weight_decay=self.spec.weight_decay, fused=True
         )
         self.steps = planned_steps(self.corpus, self.objective, self.spec)
         if self.hooks.resume is not None:
@@ -117,17 +116,18 @@ class _Loop:
         while (done := self._done(time.monotonic() - start)) < 1.0:
             for group in self.optimizer.param_groups:
                 group["lr"] = learning_rate(done, self.spec)
-            losses, shares, size = self._step()
+            losses, gradients = self._measure()
+            if time.monotonic() - saved >= self.spec.checkpoint_seconds:  # these parameters gave finite losses
+                self.hooks.checkpoint(self.state(time.monotonic() - start))
+                saved = time.monotonic()
+            shares, size = self._update(losses, gradients)
             self.step += 1
             now = time.monotonic()
             self.hooks.progress(self._done(now - start), f"loss {sum(losses.values()):.4f}")
             if self.step % max(1, self.steps // LOG_LINES) == 0 or self.step == 1:
                 self._log(losses, shares, size, now - start)
-            stop = self.hooks.interrupted()
-            if stop or now - saved >= self.spec.checkpoint_seconds:
+            if self.hooks.interrupted():
                 self.hooks.checkpoint(self.state(now - start))
-                saved = time.monotonic()
-            if stop:
                 raise KeyboardInterrupt
         elapsed = time.monotonic() - start
         self.hooks.checkpoint(self.state(elapsed))
@@ -160,27 +160,38 @@ class _Loop:
             return (self.seconds_before + elapsed) / self.spec.seconds
         return self.step / self.steps
 
-    def _step(self) -> tuple[dict[str, float], dict[str, float], float]:
-        """One update: raw losses, gradient shares, and the norm of the combined gradient."""
+    def _measure(self) -> tuple[dict[str, float], dict[str, Gradient]]:
+        """Raw loss and gradient of each objective: its mean over the step, whatever the micro-batches are."""
         losses = {goal.name: 0.0 for goal in self.objectives}
-        sums: dict[str, Gradient] = {}
+        sizes = dict.fromkeys(losses, 0)
+        means: dict[str, Gradient] = {}
         for kind in dict.fromkeys(goal.needs for goal in self.objectives):
             goals = [goal for goal in self.objectives if goal.needs == kind]
-            for share, batch in self._batches(kind):
+            for batch in self._batches(kind):
                 for goal, gradient, value in self._gradients(goals, batch):
-                    losses[goal.name] += share * value
-                    scaled = [share * part for part in gradient]
-                    kept = sums.get(goal.name)
-                    sums[goal.name] = scaled if kept is None else [a + b for a, b in zip(kept, scaled, strict=True)]
+                    size = goal.size(batch)
+                    sizes[goal.name] += size
+                    share = size / sizes[goal.name]
+                    losses[goal.name] += share * (value - losses[goal.name])
+                    kept = means.get(goal.name)
+                    if kept is not None:
+                        gradient = [torch.lerp(a, b, share) for a, b in zip(kept, gradient, strict=True)]
+                    means[goal.name] = gradient
         if not all(math.isfinite(value) for value in losses.values()):
             raise TrainingError(self._diverged(losses))
-        combined, shares = self.balance.combine(sums)
+        return losses, means
+
+    def _update(self, losses: Mapping[str, float], gradients: Mapping[str, Gradient]) -> tuple[dict[str, float], float]:
+        """Descend: gradient shares, and the norm of the combined gradient."""
+        combined, shares = self.balance.combine(gradients)
         size = norm(combined)
-        factor = min(1.0, self.spec.clip / size) if size else 1.0
+        if not math.isfinite(size):
+            raise TrainingError(self._diverged({**losses, "gradient norm": size}))
         for parameter, part in zip(self.parameters, combined, strict=True):
-            parameter.grad = part * factor
+            parameter.grad = part
+        torch.nn.utils.clip_grads_with_norm_(self.parameters, self.spec.clip, torch.tensor(size))
         self.optimizer.step()
-        return losses, shares, size
+        return shares, size
 
     def _gradients(self, goals: Sequence[Objective], batch: Batch) -> list[tuple[Objective, Gradient, float]]:
         found = []
@@ -191,16 +202,17 @@ class _Loop:
             found.append((goal, list(gradient), float(loss.detach())))
         return found
 
-    def _batches(self, kind: BatchKind) -> list[tuple[float, Batch]]:
-        """The step's batches of a kind, made one at a time, each with its share of the step."""
+    def _batches(self, kind: BatchKind) -> Iterator[Batch]:
+        """The step's batches of a kind, made one at a time."""
         if kind == "tokens":
-            return [(1.0, self._token_batch())]
+            yield self._token_batch()
+            return
         chosen = self.corpus.batch(self.step, self.spec.batch_examples)
         size = self.spec.micro_examples if isinstance(self.spec.micro_examples, int) else len(chosen)
         if kind == "rollouts":
             self._refresh_rollouts()
-        parts = [chosen[start : start + size] for start in range(0, len(chosen), size)]
-        return [(len(part) / len(chosen), self._example_batch(part, kind)) for part in parts]
+        for start in range(0, len(chosen), size):
+            yield self._example_batch(chosen[start : start + size], kind)
 
     def _token_batch(self) -> TokenBatch:
         ids, weights = self.corpus.tokens(self.step, self.spec.batch_tokens, self.spec.vocabulary_share)
@@ -265,29 +277,9 @@ class _Loop:
         names = ", ".join(self.corpus.examples[index].id for index in chosen) or "a token batch"
         values = ", ".join(f"{name} {value}" for name, value in losses.items())
         return (
-            f"expected finite losses, got {values} at step {self.step} ({names}); lower train.lr and go on from the last"
-            " checkpoint, which is kept"
+            f"expected finite losses, got {values} at step {self.step} ({names}); lower train.lr and train anew with"
+            " --force or under another name. The last good checkpoint is kept"
         )
-
-
-def largest_micro_batch(reader: Reader, corpus: Corpus, objective: ObjectiveSpec, spec: TrainSpec) -> int:
-    """The most examples whose forward and backward pass fits in memory: `batch_examples`, halved until it does.
-
-    Tried on the longest prompts of the corpus. The effective batch stays the same, by accumulation.
-    """
-    longest = sorted(corpus.prompts, key=lambda prompt: len(prompt.ids))[-spec.batch_examples :]
-    if all(OBJECTIVES[name].needs == "tokens" for name in objective.weights):
-        return spec.batch_examples
-
-    def attempt(size: int) -> int:
-        rows = [reader.embed(torch.tensor(prompt.slot.ids)) for prompt in longest[:size]]
-        prefix = Prefix.stack(rows)
-        inputs = reader.lay_in(longest[:size], Prefix(prefix.embeds.requires_grad_(), prefix.mask))
-        reader.hidden_states(inputs).sum().backward()
-        return size
-
-    found: int = find_executable_batch_size(attempt, starting_batch_size=spec.batch_examples)()
-    return found
 
 
 def learning_rate(done: float, spec: TrainSpec) -> float:

@@ -3,6 +3,8 @@
 None ends in a LayerNorm: norms differ from token to token, and a norm that is the same for all cannot restore them.
 """
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -49,7 +51,7 @@ def hidden_width(wide: int, narrow: int) -> int:
 
     It grows slowly because most of what must be learnt is the vocabulary, which does not grow with the width.
     """
-    return 8 * round(636 * (wide * narrow) ** 0.1 / 8)
+    return 8 * round(636 * math.pow(wide * narrow, 0.1) / 8)
 
 
 @DECODERS.register("mlp")

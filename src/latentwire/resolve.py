@@ -1,0 +1,49 @@
+"""`resolve`: every `auto` of a recipe, settled once before the first step and written into the resolved recipe."""
+
+import torch
+from accelerate.utils import find_executable_batch_size
+
+from latentwire.config import ObjectiveSpec, Recipe, TrainSpec
+from latentwire.corpus import Corpus
+from latentwire.objectives import OBJECTIVES
+from latentwire.reader import Prefix, Reader
+from latentwire.train import planned_steps
+
+
+def resolve(recipe: Recipe, reader: Reader, corpus: Corpus) -> Recipe:
+    """The recipe with every `auto` replaced by what was found."""
+    precision = recipe.train.precision
+    if precision == "auto":
+        precision = "bf16" if reader.dtype == torch.bfloat16 else "fp32"
+    micro = recipe.train.micro_examples
+    if micro == "auto":
+        micro = largest_micro_batch(reader, corpus, recipe.objective, recipe.train)
+    train_spec = recipe.train.model_copy(
+        update={
+            "precision": precision,
+            "micro_examples": micro,
+            "steps": planned_steps(corpus, recipe.objective, recipe.train),
+        }
+    )
+    reader_spec = recipe.reader.model_copy(update={"dtype": str(reader.dtype).removeprefix("torch.")})
+    return recipe.model_copy(update={"train": train_spec, "reader": reader_spec})
+
+
+def largest_micro_batch(reader: Reader, corpus: Corpus, objective: ObjectiveSpec, spec: TrainSpec) -> int:
+    """The most examples whose forward and backward pass fits in memory: `batch_examples`, halved until it does.
+
+    Tried on the longest prompts of the corpus. The effective batch stays the same, by accumulation.
+    """
+    longest = sorted(corpus.prompts, key=lambda prompt: len(prompt.ids))[-spec.batch_examples :]
+    if all(OBJECTIVES[name].needs == "tokens" for name in objective.weights):
+        return spec.batch_examples
+
+    def attempt(size: int) -> int:
+        rows = [reader.embed(torch.tensor(prompt.slot.ids)) for prompt in longest[:size]]
+        prefix = Prefix.stack(rows)
+        inputs = reader.lay_in(longest[:size], Prefix(prefix.embeds.requires_grad_(), prefix.mask))
+        reader.hidden_states(inputs).sum().backward()
+        return size
+
+    found: int = find_executable_batch_size(attempt, starting_batch_size=spec.batch_examples)()
+    return found
