@@ -91,7 +91,7 @@ def test_whole_recipe_runs_on_a_tiny_llama(tmp_path, monkeypatch):
     ]
     recipe = load_recipe(RECIPES / "stage1_llama.yaml", overrides)
     with Run(tmp_path / "run") as run:
-        stage = prepare(recipe)
+        stage = prepare(recipe, Silent())
         train(stage, run, Silent(), False, lambda: False)
         rows = evaluate(stage, run, Silent())
         page = report(run.folder)

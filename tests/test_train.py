@@ -11,7 +11,8 @@ from latentwire.data import DATASETS
 from latentwire.errors import RecipeError, TrainingError
 from latentwire.methods.per_token import PerToken
 from latentwire.resolve import largest_micro_batch
-from latentwire.train import Hooks, _Loop, fit, learning_rate, planned_steps
+from latentwire.schedule import learning_rate, planned_steps
+from latentwire.train import Hooks, _Loop, fit
 from tiny import tiny_reader
 
 EXAMPLES = DATASETS["facts"]().examples("train", 0, 12)
@@ -73,7 +74,8 @@ def test_small_micro_batches_give_the_same_loss_and_update(corpus, name):
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize(
-    "weights", [{"reconstruct": 1.0}, {"reconstruct": 1.0, "answer_ce": 1.0}, {"on_policy_kl": 1.0}]
+    "weights",
+    [{"reconstruct": 1.0}, {"reconstruct": 1.0, "answer_ce": 1.0}, {"on_policy_kl": 1.0}, {"fisher": 1.0}],
 )
 def test_training_resumed_in_process_is_bitwise_the_same(corpus, weights, precision):
     whole = trained(corpus, weights, steps=7, precision=precision, rollout_every=3)

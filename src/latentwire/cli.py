@@ -58,9 +58,9 @@ class Bars:
         self.bars = Progress(*columns, TimeRemainingColumn(), TextColumn("{task.fields[remark]}"), console=err)
 
     def task(self, words: str) -> Callable[[float, str], None]:
-        """A new bar; returns the callback that moves it."""
-        bar = self.bars.add_task(words, total=1.0, remark="")
-        return lambda done, remark: self.bars.update(bar, completed=done, remark=remark)
+        """A new bar, which pulses until it is first moved; returns the callback that moves it."""
+        bar = self.bars.add_task(words, total=None, remark="")
+        return lambda done, remark: self.bars.update(bar, total=1.0, completed=done, remark=remark)
 
 
 @app.command()
@@ -183,19 +183,17 @@ def _train(recipe: Recipe, opened: Run, force: bool, resume: bool) -> tuple[pipe
         opened.clear()
     pipeline.refuse_begun(opened, resume)
     stage = _prepare(recipe)
-    bars = Bars()
-    with bars.bars, _interruption() as interrupted:
+    with (bars := Bars()).bars, _interruption() as interrupted:
         return stage, pipeline.train(stage, opened, bars, resume, interrupted)
 
 
 def _prepare(recipe: Recipe) -> pipeline.Stage:
-    with err.status(f"reading data, loading {recipe.reader.name}, laying prompts out"):
-        return pipeline.prepare(recipe)
+    with (bars := Bars()).bars:
+        return pipeline.prepare(recipe, bars)
 
 
 def _evaluate(stage: pipeline.Stage, opened: Run) -> list[Row]:
-    bars = Bars()
-    with bars.bars:
+    with (bars := Bars()).bars:
         return pipeline.evaluate(stage, opened, bars)
 
 

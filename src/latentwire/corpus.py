@@ -3,7 +3,7 @@
 Every draw is a function of (seed, step) alone, so a resumed training sees what an undisturbed one would have seen.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -25,13 +25,24 @@ class Corpus:
         examples: What is laid out.
         scope: What passes the bottleneck.
         seed: Seed of every draw.
+        progress: Called with (share of the prompts laid out, a remark).
     """
 
-    def __init__(self, reader: Reader, examples: Sequence[Example], scope: Scope, seed: int) -> None:
+    def __init__(
+        self,
+        reader: Reader,
+        examples: Sequence[Example],
+        scope: Scope,
+        seed: int,
+        progress: Callable[[float, str], None] = lambda done, remark: None,
+    ) -> None:
         if not examples:
             raise DataError("expected at least one training example, got none; raise data.limit")
         self.examples = list(examples)
-        self.prompts: list[Prompt] = [reader.prompt(example, scope) for example in examples]
+        self.prompts: list[Prompt] = []
+        for number, example in enumerate(self.examples, 1):
+            self.prompts.append(reader.prompt(example, scope))
+            progress(number / len(self.examples), "")
         self.labels = [reader.prompter.labels(example.answers[0]) for example in examples]
         self.seed = seed
         self.vocab_size = reader.vocab_size

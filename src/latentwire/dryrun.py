@@ -101,7 +101,7 @@ def _activations(recipe: Recipe, model: torch.nn.Module, tokens_per_example: flo
 
     Source: Korthikanti et al. 2022 (arXiv 2205.05198, equation 2), without the attention matrix, which is not kept.
     """
-    if all(OBJECTIVES[name].needs == "tokens" for name in recipe.objective.weights):
+    if not any(OBJECTIVES[name].through_reader for name in recipe.objective.weights):
         return 0.0
     config = model.config
     micro = recipe.train.micro_examples

@@ -1,6 +1,6 @@
 """Training objectives: pure functions from a batch to a scalar loss. Each declares the kind of batch that it needs.
 
-    tokens     distinct tokens weighted by how often they occur; never touches the reader's layers
+    tokens     distinct tokens weighted by how often they occur; never touches the reader's layers while training
     examples   prompts whose slot was compressed and decoded, with the gold answer
     rollouts   the same prompts with the answer that the compressed prompt itself generated
 
@@ -27,12 +27,16 @@ LOGIT_BYTES = 64 * 2**20
 
 @dataclass(frozen=True, eq=False)
 class TokenBatch:
-    """Distinct tokens: decoded and true embeddings `[U, D]`, weights `[U]` that sum to 1, the corpus' variance."""
+    """Distinct tokens: decoded and true embeddings `[U, D]`, weights `[U]` that sum to 1, the corpus' variance.
+
+    `metric [D, D]` is there for objectives that ask for it: what the reader is sensitive to (`fisher.py`).
+    """
 
     restored: Tensor
     target: Tensor
     weights: Tensor
     total_variance: float
+    metric: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,12 +82,18 @@ Batch = TokenBatch | ExampleBatch
 
 @dataclass(frozen=True, slots=True)
 class Objective:
-    """A loss, the batch it needs, and the positions it is a mean over."""
+    """A loss, the batch it needs, the positions it is a mean over, and whether it needs the reader's metric."""
 
     name: str
     needs: BatchKind
     loss: Callable[[Any], Tensor]
     over: Positions = "answer"
+    metric: bool = False
+
+    @property
+    def through_reader(self) -> bool:
+        """Whether training runs backward through the reader's layers."""
+        return self.metric or self.needs != "tokens"
 
     def size(self, batch: Batch) -> int:
         """Positions of `batch` that the loss is a mean over, by which a micro-batch weighs in its step."""
@@ -97,12 +107,12 @@ OBJECTIVES: Registry[Objective] = Registry("objective", group="latentwire.object
 
 
 def objective(
-    name: str, needs: BatchKind, over: Positions = "answer"
+    name: str, needs: BatchKind, over: Positions = "answer", metric: bool = False
 ) -> Callable[[Callable[[Any], Tensor]], Callable[[Any], Tensor]]:
     """Decorator that registers a loss function, a mean over the positions `over`."""
 
     def add(loss: Callable[[Any], Tensor]) -> Callable[[Any], Tensor]:
-        OBJECTIVES.register(name)(Objective(name, needs, loss, over))
+        OBJECTIVES.register(name)(Objective(name, needs, loss, over, metric))
         return loss
 
     return add
@@ -113,6 +123,17 @@ def reconstruct(batch: TokenBatch) -> Tensor:
     """Squared error as a share of the corpus' variance: 1 for the mean embedding, 0 for a perfect decoder."""
     errors = (batch.restored - batch.target).square().sum(dim=1)
     return (batch.weights * errors).sum() / batch.total_variance
+
+
+@objective("fisher", needs="tokens", metric=True)
+def fisher(batch: TokenBatch) -> Tensor:
+    """Squared error as a share of the corpus' variance, both in the metric of what moves the reader's answers.
+
+    To second order this is `answer_kl` with independent errors; see `fisher.py`.
+    """
+    assert batch.metric is not None
+    errors = batch.restored - batch.target
+    return (batch.weights * ((errors @ batch.metric) * errors).sum(dim=1)).sum()
 
 
 @objective("mse", needs="tokens")
@@ -164,6 +185,16 @@ def cross_entropy(reader: Reader, hidden: Tensor, labels: Tensor) -> Tensor:
         return F.cross_entropy(reader.head(states).float(), ids, reduction="sum")
 
     return _chunked(part, reader, hidden[due], labels[due]) / due.sum()
+
+
+@torch.no_grad()
+def drawn_labels(reader: Reader, hidden: Tensor, labels: Tensor, draw: torch.Generator) -> Tensor:
+    """Labels `[B, T]` drawn from the reader's own next-token distribution where `labels [B, T]` are set."""
+    due, drawn = labels != IGNORE, labels.clone()
+    size = max(1, LOGIT_BYTES // (4 * reader.vocab_size))
+    parts = [reader.head(states).float().softmax(dim=-1).cpu() for states in hidden[due].split(size)]
+    drawn[due] = torch.cat([part.multinomial(1, generator=draw)[:, 0] for part in parts]).to(labels.device)
+    return drawn
 
 
 def divergence(reader: Reader, true_hidden: Tensor, hidden: Tensor, labels: Tensor) -> Tensor:

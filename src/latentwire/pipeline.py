@@ -82,12 +82,17 @@ def evaluation_examples(recipe: Recipe) -> list[Example]:
     return _examples(data.eval, data.eval_split, data.eval_seed, data.eval_limit)
 
 
-def prepare(recipe: Recipe) -> Stage:
+def prepare(recipe: Recipe, progress: Progress) -> Stage:
     """Load data and reader, refuse overlapping contexts, and resolve every `auto`."""
+    read = progress.task("reading data")
     train, evaluation = training_examples(recipe), evaluation_examples(recipe)
     refuse_overlap(train, evaluation)
+    read(1.0, "")
+    loaded = progress.task(f"loading {Path(recipe.reader.name).name}")
     reader = open_reader(recipe)
-    corpus = Corpus(reader, train, recipe.eval.scopes[0], recipe.train.seed)
+    loaded(1.0, "")
+    laid_out = progress.task(f"laying out {len(train):,} prompts")
+    corpus = Corpus(reader, train, recipe.eval.scopes[0], recipe.train.seed, laid_out)
     return Stage(resolve(recipe, reader, corpus), reader, corpus, evaluation)
 
 

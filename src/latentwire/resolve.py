@@ -7,7 +7,7 @@ from latentwire.config import ObjectiveSpec, Recipe, TrainSpec
 from latentwire.corpus import Corpus
 from latentwire.objectives import OBJECTIVES
 from latentwire.reader import Prefix, Reader
-from latentwire.train import planned_steps
+from latentwire.schedule import planned_steps
 
 
 def resolve(recipe: Recipe, reader: Reader, corpus: Corpus) -> Recipe:
@@ -35,7 +35,7 @@ def largest_micro_batch(reader: Reader, corpus: Corpus, objective: ObjectiveSpec
     Tried on the longest prompts of the corpus. The effective batch stays the same, by accumulation.
     """
     longest = sorted(corpus.prompts, key=lambda prompt: len(prompt.ids))[-spec.batch_examples :]
-    if all(OBJECTIVES[name].needs == "tokens" for name in objective.weights):
+    if not any(OBJECTIVES[name].through_reader for name in objective.weights):
         return spec.batch_examples
 
     def attempt(size: int) -> int:

@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -17,9 +18,11 @@ from latentwire.codecs import transmit
 from latentwire.config import ObjectiveSpec, TrainSpec
 from latentwire.corpus import Corpus
 from latentwire.errors import RecipeError, TrainingError
+from latentwire.fisher import fisher_metric
 from latentwire.methods import Method
 from latentwire.objectives import OBJECTIVES, Batch, BatchKind, ExampleBatch, Objective, TokenBatch
 from latentwire.reader import Prefix, Reader
+from latentwire.schedule import learning_rate, planned_steps
 
 ROLLOUT_TOKENS = 16
 LOG_LINES = 200
@@ -52,15 +55,6 @@ class Hooks:
     progress: Callable[[float, str], None] = lambda done, words: None
     interrupted: Callable[[], bool] = lambda: False
     resume: Mapping[str, Any] | None = None
-
-
-def planned_steps(corpus: Corpus, objective: ObjectiveSpec, spec: TrainSpec) -> int:
-    """Steps of a training: `steps`, or `epochs` over examples where an objective needs them, else over tokens."""
-    if spec.steps is not None:
-        return spec.steps
-    kinds = {OBJECTIVES[name].needs for name in objective.weights}
-    epoch = corpus.token_steps(spec.batch_tokens) if kinds == {"tokens"} else corpus.example_steps(spec.batch_examples)
-    return max(1, round(spec.epochs * epoch))
 
 
 def fit(
@@ -144,6 +138,7 @@ class _Loop:
             "updates": self.balance.updates,
             "rollouts": {index: list(ids) for index, ids in self.rollouts.items()},
             "rng": torch.get_rng_state(),
+            "metric": self.metric,
         }
 
     def _restore(self, state: Mapping[str, Any]) -> None:
@@ -154,6 +149,22 @@ class _Loop:
         self.step, self.seconds_before = int(state["step"]), float(state["seconds"])
         self.balance.averages, self.balance.updates = dict(state["averages"]), int(state["updates"])
         self.rollouts = {int(index): tuple(ids) for index, ids in state["rollouts"].items()}
+        self.metric = state["metric"]
+
+    @cached_property
+    def metric(self) -> torch.Tensor | None:
+        """What the reader is sensitive to, where an objective asks for it; measured once, in the first step."""
+        if not any(goal.metric for goal in self.objectives):
+            return None
+        words = "measuring the reader's sensitivity:"
+        return fisher_metric(
+            self.reader, self.corpus, self._micro, lambda done: self.hooks.progress(0.0, f"{words} {done:.0%}")
+        )
+
+    @property
+    def _micro(self) -> int:
+        micro = self.spec.micro_examples
+        return micro if isinstance(micro, int) else self.spec.batch_examples
 
     def _done(self, elapsed: float) -> float:
         if self.spec.seconds is not None:
@@ -208,7 +219,7 @@ class _Loop:
             yield self._token_batch()
             return
         chosen = self.corpus.batch(self.step, self.spec.batch_examples)
-        size = self.spec.micro_examples if isinstance(self.spec.micro_examples, int) else len(chosen)
+        size = self._micro
         if kind == "rollouts":
             self._refresh_rollouts()
         for start in range(0, len(chosen), size):
@@ -220,7 +231,8 @@ class _Loop:
         with self._autocast():
             restored = self.method.restore(tokens, self.reader)
         target = self.reader.embed(tokens).float()
-        return TokenBatch(restored, target, torch.from_numpy(weights).to(target.device), self.method.total_variance)
+        share = torch.from_numpy(weights).to(target.device)
+        return TokenBatch(restored, target, share, self.method.total_variance, self.metric)
 
     def _example_batch(self, chosen: Sequence[int], kind: BatchKind) -> ExampleBatch:
         prompts = [self.corpus.prompts[index] for index in chosen]
@@ -280,10 +292,3 @@ class _Loop:
             f"expected finite losses, got {values} at step {self.step} ({names}); lower train.lr and train anew with"
             " --force or under another name. The last good checkpoint is kept"
         )
-
-
-def learning_rate(done: float, spec: TrainSpec) -> float:
-    """Linear warm-up, then cosine to zero, as a function of the share of training that is done."""
-    if done < spec.warmup:
-        return spec.lr * max(done / spec.warmup, 1e-2)
-    return spec.lr * 0.5 * (1 + math.cos(math.pi * (done - spec.warmup) / (1 - spec.warmup)))
