@@ -14,7 +14,7 @@ point() { # examples epochs compression
     # shellcheck disable=SC2086
     .venv/bin/latentwire run recipes/stage1.yaml name="$name" data.train_split=train data.limit="$1" train.epochs="$2" \
       data.eval="{name: squad, path: $DATA/squadshifts_wiki.json}" data.eval_split=heldout data.eval_limit=200 \
-      method.compression="$3" eval.scopes='[prompt]' \
+      objective="{weights: {reconstruct: 1.0}}" method.compression="$3" eval.scopes='[prompt]' \
       eval.rungs="[no context, full text, raw embeddings, 'pca $3x, linear', trained]" $overrides "${RESUME:---force}"
   fi
 }

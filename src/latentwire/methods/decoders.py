@@ -13,6 +13,7 @@ from latentwire.reader import Reader
 from latentwire.registry import Registry
 
 SEARCH_BYTES = 256 * 2**20
+PARAMETERS = 20_000_000
 
 
 class Decoder(nn.Module):
@@ -47,11 +48,14 @@ class Linear(Decoder):
 
 
 def hidden_width(wide: int, narrow: int) -> int:
-    """`H = 636 (D d)^0.1` rounded to a multiple of 8: 2,728 at 4,096 and 512, which makes 20 M parameters.
+    """The `H` that makes `PARAMETERS` in all, a multiple of 8; at most `8 D`, so that tiny readers get tiny decoders.
 
-    It grows slowly because most of what must be learnt is the vocabulary, which does not grow with the width.
+    The root of `H (d + H + D + 2) + D = PARAMETERS`: 2,728 at 4,096 and 512, 4,160 at 576 and 72. The budget is the same
+    at every width, because what must be learnt is the vocabulary, and that does not shrink with the reader.
     """
-    return 8 * round(636 * math.pow(wide * narrow, 0.1) / 8)
+    linear = wide + narrow + 2
+    root = (math.sqrt(linear**2 + 4 * (PARAMETERS - wide)) - linear) / 2
+    return 8 * round(min(8 * wide, root) / 8)
 
 
 @DECODERS.register("mlp")
@@ -137,7 +141,7 @@ def squared_distances(left: Tensor, right: Tensor) -> Tensor:
 def nearest_rows(queries: Tensor, table: Tensor) -> Tensor:
     """Index `[N]` of the row of `table [V, d]` nearest to each of `queries [N, d]`; at most 256 MB extra.
 
-    Exact: the two nearest candidates of the fast matrix-product search are compared by true differences.
+    The two nearest by matrix product, which cancels digits where norms are large, are compared again by true differences.
     """
     best = torch.full((len(queries), 2), torch.inf, device=queries.device)
     found = torch.zeros(len(queries), 2, dtype=torch.long, device=queries.device)
