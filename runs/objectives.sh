@@ -2,7 +2,7 @@
 # The objective study: DATA=<folder> runs/objectives.sh. Every objective alone, the sensible pairs and the brief's own
 # fault (plain MSE + CE 1:1, labels over prompt and answer), at 8x and 32x, each from the same start (the PCA inverse),
 # for the same STEPS and again for the same SECONDS; EVAL questions on articles that training never sees.
-# 44 runs. Goes on where it was stopped with RESUME=--resume. Further arguments are overrides of every run.
+# 52 runs. Goes on where it was stopped with RESUME=--resume. Further arguments are overrides of every run.
 set -eu
 cd "$(dirname "$0")/.."
 : "${DATA:?set DATA to the folder with the SQuAD-format files}"
@@ -31,12 +31,13 @@ point() { # kind compression name weights balance
 for kind in steps seconds; do
   folders=""
   for compression in 8 32; do
-    for one in reconstruct prompt_lm answer_ce answer_kl on_policy_kl; do
+    for one in reconstruct fisher prompt_lm answer_ce answer_kl on_policy_kl; do
       point "$kind" "$compression" "$one" "$one: 1.0" shares
     done
     for other in prompt_lm answer_ce answer_kl on_policy_kl; do
       point "$kind" "$compression" "reconstruct-$other" "reconstruct: 0.5, $other: 0.5" shares
     done
+    point "$kind" "$compression" fisher-answer_kl "fisher: 0.5, answer_kl: 0.5" shares
     point "$kind" "$compression" answer_kl-on_policy_kl "answer_kl: 0.5, on_policy_kl: 0.5" shares
     point "$kind" "$compression" fault "mse: 1.0, prompt_answer_ce: 1.0" plain
   done

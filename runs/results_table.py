@@ -1,6 +1,10 @@
-"""Write RESULTS.md from the files in results/: every number in it comes from there. Run by `make docs`."""
+"""Write RESULTS.md, and the tables in README.md, from the files in results/: every number in them comes from there.
+
+Run by `make docs`. A table in README.md stands between `<!-- results/x/y.json field=value ... -->` and `<!-- end -->`.
+"""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -93,5 +97,25 @@ def table(results: Path) -> str:
     return "\n".join([HEAD, *(section(path) for path in sorted(results.glob("*/*.json")))])
 
 
+TABLE = re.compile(r"<!-- (results/\S+\.json)((?: \w+=\S+)*) -->\n.*?<!-- end -->", re.DOTALL)
+BRIEF = {"rung": "rung", "F1": "F1 [95 %]", "ratio": "ratio to raw", "agreement": "same answer", "bytes": "bytes"}
+
+
+def readme(text: str, root: Path) -> str:
+    """The page with its tables filled in: the rows of a file whose fields have the given values, rungs once each."""
+
+    def fill(found: re.Match[str]) -> str:
+        path, wanted = found[1], dict(part.split("=") for part in found[2].split())
+        rows = json.loads((root / path).read_text())["rows"]
+        rows = [row for row in rows if all(str(row[name]) == value for name, value in wanted.items())]
+        body = list(dict.fromkeys(tuple(cells(row)[name] for name in BRIEF) for row in rows))
+        lines = markdown(tuple(BRIEF.values()), body)
+        return "\n".join([f"<!-- {path}{found[2]} -->", *lines, "<!-- end -->"])
+
+    return TABLE.sub(fill, text)
+
+
 if __name__ == "__main__":
     (ROOT / "RESULTS.md").write_text(table(ROOT / "results"))
+    page = ROOT / "README.md"
+    page.write_text(readme(page.read_text(), ROOT))

@@ -41,6 +41,16 @@ def test_results_page_is_what_the_files_give():
     assert (ROOT / "RESULTS.md").read_text() == table(ROOT / "results")
 
 
+def test_tables_of_the_readme_are_what_the_files_give():
+    readme = runpy.run_path(str(ROOT / "runs" / "results_table.py"))["readme"]
+    page = (ROOT / "README.md").read_text()
+    assert readme(page, ROOT) == page
+    assert page.count("<!-- results/") == page.count("<!-- end -->") > 0
+    changed = page.replace("| full text |", "| full text | 0.999", 1)
+    assert changed != page
+    assert readme(changed, ROOT) == page
+
+
 def test_every_number_on_the_results_page_stands_in_a_file(tmp_path):
     """Checked on made-up files, whose figures occur nowhere else: a ladder and a benchmark."""
     table = runpy.run_path(str(ROOT / "runs" / "results_table.py"))["table"]
