@@ -3,11 +3,12 @@
     python runs/collect.py RUN_FOLDER [...] --variant NAME --command "the command that made them"
 
 One file holds the rows of all given runs (seeds, readers), what trained them and where. Idempotent: the same folders
-give the same bytes.
+give the same bytes. The folder in the environment variable DATA is written as $DATA: a figure names no machine's paths.
 """
 
 import argparse
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,15 @@ def rounded(value: Any) -> Any:
     return [rounded(item) for item in value] if isinstance(value, list) else value
 
 
+def portable(text: str) -> str:
+    """A recipe with the data folder's path as `$DATA`."""
+    folder = os.environ.get("DATA", "").rstrip("/")
+    return text.replace(f"{folder}/", "$DATA/") if folder else text
+
+
 def collect(folders: list[Path], command: str) -> dict[str, Any]:
     """The blocks run, train, meta and rows of a result file."""
-    recipes = [yaml.safe_load((folder / "recipe.yaml").read_text()) for folder in folders]
+    recipes = [yaml.safe_load(portable((folder / "recipe.yaml").read_text())) for folder in folders]
     found = [json.loads((folder / "provenance.json").read_text()) for folder in folders]
     rows = [json.loads(line) for folder in folders for line in (folder / "rows.jsonl").read_text().splitlines()]
     keys = ("commit", "hardware", "threads", "python", "versions")

@@ -19,6 +19,7 @@ def test_result_file_says_how_it_was_made(path):
     result = json.loads(path.read_text())
     assert set(result) == {"run", "train", "meta", "rows"}
     assert {"command", "commit", "hardware", "threads", "versions"} <= result["run"].keys()
+    assert not [value for value in leaves(result) if isinstance(value, str) and re.match(r"/\w", value)]
     script = [word for word in result["run"]["command"].split() if word.startswith("runs/")]
     assert script
     assert all((ROOT / word).exists() for word in script)

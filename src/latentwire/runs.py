@@ -4,6 +4,7 @@ Files are written beside their place and moved over it, so that a kill or a full
 never half of one. One process at a time: the folder is locked while it is open.
 """
 
+import functools
 import hashlib
 import json
 import os
@@ -187,6 +188,7 @@ def hardware() -> str:
     return f"{model}, {os.cpu_count()} cores, {psutil.virtual_memory().total / 2**30:.0f} GiB"
 
 
+@functools.cache
 def commit() -> str:
     """The git commit of the source tree, `-dirty` when files differ, `unknown` outside a checkout."""
     here = Path(__file__).parent
