@@ -200,4 +200,4 @@ class Prompter:
 
 
 def _question(context: str, question: str) -> str:
-    return f"Passage:\n{context}\nQuestion: {question}"
+    return f"{context}\n\nQuestion: {question}"
