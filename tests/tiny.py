@@ -30,8 +30,8 @@ TURNS = (
 )
 TEXT = [
     INSTRUCTION,
-    f"Passage:\nQuestion:\n{ANCHOR}",
-    *(f"Passage:\n{context}\nQuestion: {question}\n{ANCHOR} {answer}" for context, question, answer in WORKED_EXAMPLES),
+    f"\n\nQuestion:\n{ANCHOR}",
+    *(f"{context}\n\nQuestion: {question}\n{ANCHOR} {answer}" for context, question, answer in WORKED_EXAMPLES),
     "The river runs from the old mill to the sea, and the town on its bank is known for paper, glass and salt.",
     "When was the bridge built? Who wrote the book? Where is the museum? How many people live in the village?",
     "system user assistant one two three four five six seven eight nine ten 0 1 2 3 4 5 6 7 8 9",

@@ -51,11 +51,12 @@ INTERRUPTED = 130
 
 
 class Bars:
-    """Progress bars with time left, on standard error."""
+    """Progress bars with time left, on standard error. Transient ones go when they end, so that an error is one line."""
 
-    def __init__(self) -> None:
+    def __init__(self, transient: bool = False) -> None:
         columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
-        self.bars = Progress(*columns, TimeRemainingColumn(), TextColumn("{task.fields[remark]}"), console=err)
+        rest = (TimeRemainingColumn(), TextColumn("{task.fields[remark]}"))
+        self.bars = Progress(*columns, *rest, console=err, transient=transient)
 
     def task(self, words: str) -> Callable[[float, str], None]:
         """A new bar, which pulses until it is first moved; returns the callback that moves it."""
@@ -188,7 +189,7 @@ def _train(recipe: Recipe, opened: Run, force: bool, resume: bool) -> tuple[pipe
 
 
 def _prepare(recipe: Recipe) -> pipeline.Stage:
-    with (bars := Bars()).bars:
+    with (bars := Bars(transient=True)).bars:
         return pipeline.prepare(recipe, bars)
 
 
