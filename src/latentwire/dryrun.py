@@ -13,6 +13,7 @@ from latentwire.objectives import OBJECTIVES
 from latentwire.pipeline import training_examples
 from latentwire.reader.load import meta_model
 from latentwire.reader.prompts import ANCHOR, INSTRUCTION, WORKED_EXAMPLES
+from latentwire.schedule import count_steps
 
 BYTES = {"auto": 2, "bfloat16": 2, "float16": 2, "float32": 4}
 TEXT_BYTES_PER_TOKEN = 4.0
@@ -68,15 +69,10 @@ def estimated_tokens(recipe: Recipe, examples: list[Example]) -> int:
 
 
 def planned(recipe: Recipe, examples: int, tokens: int) -> int | str:
-    """Steps of the recipe, as `train.planned_steps` counts them."""
-    spec = recipe.train
-    if spec.seconds is not None:
-        return f"as many as fit in {spec.seconds:g} s"
-    if spec.steps is not None:
-        return spec.steps
-    by_tokens = all(OBJECTIVES[name].needs == "tokens" for name in recipe.objective.weights)
-    epoch = -(-tokens // spec.batch_tokens) if by_tokens else -(-examples // spec.batch_examples)
-    return max(1, round(spec.epochs * epoch))
+    """Steps of the recipe, or what decides them."""
+    if recipe.train.seconds is not None:
+        return f"as many as fit in {recipe.train.seconds:g} s"
+    return count_steps(tokens, examples, recipe.objective, recipe.train)
 
 
 def _decoder(recipe: Recipe, wide: int) -> tuple[int, int]:

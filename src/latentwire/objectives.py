@@ -191,9 +191,9 @@ def cross_entropy(reader: Reader, hidden: Tensor, labels: Tensor) -> Tensor:
 def drawn_labels(reader: Reader, hidden: Tensor, labels: Tensor, draw: torch.Generator) -> Tensor:
     """Labels `[B, T]` drawn from the reader's own next-token distribution where `labels [B, T]` are set."""
     due, drawn = labels != IGNORE, labels.clone()
-    size = max(1, LOGIT_BYTES // (4 * reader.vocab_size))
-    parts = [reader.head(states).float().softmax(dim=-1).cpu() for states in hidden[due].split(size)]
-    drawn[due] = torch.cat([part.multinomial(1, generator=draw)[:, 0] for part in parts]).to(labels.device)
+    chunks = hidden[due].split(_positions_at_once(reader))
+    parts = [reader.head(states).float().softmax(dim=-1).cpu().multinomial(1, generator=draw) for states in chunks]
+    drawn[due] = torch.cat(parts)[:, 0].to(labels.device)
     return drawn
 
 
@@ -210,9 +210,13 @@ def divergence(reader: Reader, true_hidden: Tensor, hidden: Tensor, labels: Tens
 
 def _chunked(part: Callable[[Tensor, Tensor], Tensor], reader: Reader, states: Tensor, others: Tensor) -> Tensor:
     """Sum of `part` over chunks of positions; logits are made again in the backward pass instead of being kept."""
-    size = max(1, LOGIT_BYTES // (4 * reader.vocab_size))
+    size = _positions_at_once(reader)
     sums = [
         checkpoint(part, chunk, other, use_reentrant=False)
         for chunk, other in zip(states.split(size), others.split(size), strict=True)
     ]
     return torch.stack(sums).sum()
+
+
+def _positions_at_once(reader: Reader) -> int:
+    return max(1, LOGIT_BYTES // (4 * reader.vocab_size))

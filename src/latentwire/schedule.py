@@ -8,11 +8,16 @@ from latentwire.objectives import OBJECTIVES
 
 
 def planned_steps(corpus: Corpus, objective: ObjectiveSpec, spec: TrainSpec) -> int:
-    """Steps of a training: `steps`, or `epochs` over examples where an objective needs them, else over tokens."""
+    """Steps of a training on `corpus`."""
+    return count_steps(corpus.num_tokens, len(corpus.examples), objective, spec)
+
+
+def count_steps(num_tokens: int, num_examples: int, objective: ObjectiveSpec, spec: TrainSpec) -> int:
+    """`steps`, or `epochs` over examples where an objective needs them, else over tokens."""
     if spec.steps is not None:
         return spec.steps
-    kinds = {OBJECTIVES[name].needs for name in objective.weights}
-    epoch = corpus.token_steps(spec.batch_tokens) if kinds == {"tokens"} else corpus.example_steps(spec.batch_examples)
+    by_tokens = all(OBJECTIVES[name].needs == "tokens" for name in objective.weights)
+    epoch = -(-num_tokens // spec.batch_tokens) if by_tokens else -(-num_examples // spec.batch_examples)
     return max(1, round(spec.epochs * epoch))
 
 
