@@ -8,10 +8,12 @@ cd "$(dirname "$0")/.."
 for reader in ${READERS:-smollm2-135m gemma-3-270m}; do
   for shots in 0 1 2; do
     name="layouts/$reader-plain-$shots"
-    .venv/bin/latentwire run recipes/stage1.yaml name="$name" reader.name="$reader" reader.style=plain \
-      reader.shots="$shots" data.train_split=train data.limit=100 data.eval="{name: squad, path: $DATA/squadshifts_wiki.json}" \
+    set -- recipes/stage1.yaml name="$name" reader.name="$reader" reader.style=plain reader.shots="$shots" \
+      data.train_split=train data.limit=100 data.eval="{name: squad, path: $DATA/squadshifts_wiki.json}" \
       data.eval_split=heldout data.eval_limit="${EVAL:-100}" objective="{weights: {reconstruct: 1.0}}" train.steps=1 \
-      eval.scopes='[prompt]' eval.rungs='[no context, full text, raw embeddings]' --force >"out/layouts.log" 2>&1
+      eval.scopes='[prompt]' eval.rungs='[no context, full text, raw embeddings]'
+    .venv/bin/latentwire train "$@" --force >out/layouts.log 2>&1
+    .venv/bin/latentwire eval "$@" >>out/layouts.log 2>&1
     .venv/bin/python -c "
 import json, sys
 rows = [json.loads(line) for line in open('out/$name/rows.jsonl')]

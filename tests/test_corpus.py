@@ -68,6 +68,17 @@ def test_batches_hold_prompts_of_similar_length(corpus):
     assert np.mean(spread) < np.ptp(lengths) / 3
 
 
+def test_a_sample_is_an_even_draw_in_the_order_of_length_and_repeats(corpus):
+    lengths = [len(prompt.slot.ids) for prompt in corpus.prompts]
+    everything = corpus.sample(1000)
+    assert sorted(everything) == list(range(len(EXAMPLES)))
+    assert [lengths[index] for index in everything] == sorted(lengths)
+    reader = tiny_reader("llama")
+    drawn = [index for seed in range(200) for index in Corpus(reader, EXAMPLES[:8], "prompt", seed).sample(4)]
+    assert [drawn.count(index) for index in range(8)] == pytest.approx([100] * 8, abs=35)
+    assert corpus.sample(4) == corpus.sample(4)
+
+
 def test_empty_corpus_is_refused():
     with pytest.raises(DataError, match="at least one"):
         Corpus(tiny_reader("llama"), [], "prompt", 0)

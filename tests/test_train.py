@@ -88,7 +88,9 @@ def test_training_resumed_in_process_is_bitwise_the_same(corpus, weights, precis
         kept["step"] = round(done * 7)
 
     hooks = Hooks(
-        checkpoint=lambda state: kept.update(state=torch_copy(state)), progress=remember, interrupted=stop_at_four
+        checkpoint=lambda state: kept.update(state=torch_copy(state)),
+        task=lambda words: remember if words == "training" else lambda done, remark: None,
+        interrupted=stop_at_four,
     )
     with pytest.raises(KeyboardInterrupt):
         trained(corpus, weights, hooks, steps=7, precision=precision, rollout_every=3)
@@ -115,7 +117,7 @@ def test_loss_that_is_not_finite_stops_with_step_examples_and_checkpoint(corpus)
             with torch.no_grad():
                 method.module().residual[-1].bias[0] = math.nan
 
-    hooks = Hooks(progress=spoil, checkpoint=saved.append)
+    hooks = Hooks(task=lambda words: spoil, checkpoint=saved.append)
     spec = TrainSpec(**{**FAST, "steps": 4, "checkpoint_seconds": 3600})
     with pytest.raises(TrainingError, match=r"step 2 \(facts-train-0-.*lower train.lr"):
         fit(method, reader, corpus, ObjectiveSpec(weights={"answer_ce": 1.0}), spec, hooks)

@@ -103,6 +103,12 @@ class Corpus:
         epoch, place = divmod(step, self.example_steps(batch_examples))
         return self._batches(epoch, batch_examples)[place]
 
+    def sample(self, count: int) -> list[int]:
+        """Indices of `count` examples (all, where there are fewer) drawn evenly, in the order of their length."""
+        draw = np.random.default_rng([self.seed, 5])
+        chosen = draw.choice(len(self.prompts), size=min(count, len(self.prompts)), replace=False)
+        return sorted(chosen.tolist(), key=lambda index: int(self._lengths[index]))
+
     @cached_property
     def _common_rows(self) -> Ids:
         return np.setdiff1d(np.arange(self.vocab_size), self.heldout_rows)

@@ -20,7 +20,7 @@ RIDGE = 0.1
 
 
 def fisher_metric(
-    reader: Reader, corpus: Corpus, batch: int, progress: Callable[[float], None] = lambda done: None
+    reader: Reader, corpus: Corpus, batch: int, progress: Callable[[float, str], None] = lambda done, remark: None
 ) -> Tensor:
     """Metric `[D, D]` float32 of the reader's answers, scaled so that the corpus' variance in it is 1.
 
@@ -30,16 +30,16 @@ def fisher_metric(
 
     Args:
         reader: The frozen reader.
-        corpus: Prompts; up to 128 of them are read, chosen by the corpus' seed.
+        corpus: Prompts; up to 128 of them are read, drawn evenly by the corpus' seed.
         batch: Prompts read at once.
-        progress: Called with the share done.
+        progress: Called with the share done and a remark.
     """
     draw = torch.Generator().manual_seed(corpus.seed)
-    chosen = corpus.batch(0, min(EXAMPLES, len(corpus.prompts)))
+    chosen = corpus.sample(EXAMPLES)
     total = torch.zeros(reader.width, reader.width, dtype=torch.float64)
     for start in range(0, len(chosen), batch):
         total += _outer_products(reader, corpus, chosen[start : start + batch], draw)
-        progress(min(1.0, (start + batch) / len(chosen)))
+        progress(min(1.0, (start + batch) / len(chosen)), "")
     scale = total.diagonal().mean()
     metric = total / scale if scale > 0 else total
     metric += RIDGE * torch.eye(reader.width, dtype=torch.float64)

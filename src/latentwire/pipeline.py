@@ -122,7 +122,7 @@ def train(stage: Stage, run: Run, progress: Progress, resume: bool, interrupted:
     hooks = Hooks(
         log=lambda record: run.append("log.jsonl", record),
         checkpoint=lambda state: run.save_checkpoint({**state, "recipe": identity}),
-        progress=progress.task("training"),
+        task=progress.task,
         interrupted=interrupted,
         resume=state,
     )

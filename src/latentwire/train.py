@@ -45,14 +45,14 @@ class Hooks:
     Attributes:
         log: Called with one record now and then.
         checkpoint: Called with the state to keep, at most every `checkpoint_seconds` and at the end.
-        progress: Called after every step with the share of the work that is done.
+        task: Opens a progress bar by its words; what it returns is called with the share done and a remark.
         interrupted: Asked after every step; true saves a checkpoint and raises `KeyboardInterrupt`.
         resume: A state that `checkpoint` got earlier.
     """
 
     log: Callable[[dict[str, Any]], None] = lambda record: None
     checkpoint: Callable[[dict[str, Any]], None] = lambda state: None
-    progress: Callable[[float, str], None] = lambda done, words: None
+    task: Callable[[str], Callable[[float, str], None]] = lambda words: lambda done, remark: None
     interrupted: Callable[[], bool] = lambda: False
     resume: Mapping[str, Any] | None = None
 
@@ -107,6 +107,7 @@ class _Loop:
         start = saved = time.monotonic()
         losses: dict[str, float] = {}
         torch.manual_seed(self.spec.seed)
+        progress = self.hooks.task("training")
         while (done := self._done(time.monotonic() - start)) < 1.0:
             for group in self.optimizer.param_groups:
                 group["lr"] = learning_rate(done, self.spec)
@@ -117,7 +118,7 @@ class _Loop:
             shares, size = self._update(losses, gradients)
             self.step += 1
             now = time.monotonic()
-            self.hooks.progress(self._done(now - start), f"loss {sum(losses.values()):.4f}")
+            progress(self._done(now - start), f"loss {sum(losses.values()):.4f}")
             if self.step % max(1, self.steps // LOG_LINES) == 0 or self.step == 1:
                 self._log(losses, shares, size, now - start)
             if self.hooks.interrupted():
@@ -156,10 +157,8 @@ class _Loop:
         """What the reader is sensitive to, where an objective asks for it; measured once, in the first step."""
         if not any(goal.metric for goal in self.objectives):
             return None
-        words = "measuring the reader's sensitivity:"
-        return fisher_metric(
-            self.reader, self.corpus, self._micro, lambda done: self.hooks.progress(0.0, f"{words} {done:.0%}")
-        )
+        progress = self.hooks.task("measuring what the reader is sensitive to")
+        return fisher_metric(self.reader, self.corpus, self._micro, progress)
 
     @property
     def _micro(self) -> int:
