@@ -5,6 +5,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 : "${DATA:?set DATA to the folder with the SQuAD-format files}"
+mkdir -p out
 for reader in ${READERS:-smollm2-135m gemma-3-270m}; do
   for shots in 0 1 2; do
     name="layouts/$reader-plain-$shots"
