@@ -119,6 +119,17 @@ def test_evaluation_under_another_recipe_than_the_training_is_refused(recipe, tm
     assert len((tmp_path / "tiny" / "predictions.jsonl").read_text().splitlines()) == 2 * 4 * 3
 
 
+def test_ladder_of_text_alone_prints_its_table_and_no_verdict(recipe, tmp_path, capsys):
+    assert call(capsys, "train", recipe, "--out", tmp_path)[0] == 0
+    rungs = "eval.rungs=[no context, full text, raw embeddings]"
+    code, out, _ = call(capsys, "eval", recipe, rungs, "--out", tmp_path)
+    assert code == 0
+    assert "full text" in out
+    assert "F1" in out
+    assert "keeps" not in out
+    assert "report" not in out
+
+
 def test_ctrl_c_in_the_evaluation_of_a_run_exits_130_and_the_run_resumes(recipe, tmp_path, capsys):
     small = "eval.rungs=[no context, full text, raw embeddings, trained]"
     folder = tmp_path / "tiny"

@@ -243,11 +243,12 @@ def _show_result(folder: Path, rows: Sequence[Row], as_json: bool) -> None:
         for row in rows
     ]
     _table(f"{rows[0].dataset}, {rows[0].reader}, n = {rows[0].n}", columns)
+    if not any(row.decodes_latent or row.trained for row in rows):
+        return  # text alone: there is nothing to judge
     out.print(run_verdict(read_run(folder)).sentence, style="bold", highlight=False, soft_wrap=True)
     page = folder / "report.html"
-    out.print(
-        f"report: {page}" if page.exists() else f"next: latentwire report {folder}", highlight=False, soft_wrap=True
-    )
+    words = f"report: {page}" if page.exists() else f"next: latentwire report {folder}"
+    out.print(words, highlight=False, soft_wrap=True)
 
 
 def _table(title: str, records: Sequence[dict[str, Any]]) -> None:
