@@ -5,6 +5,7 @@ from itertools import pairwise
 
 import pytest
 import torch
+import transformers
 from transformers import Gemma3ForCausalLM
 
 from latentwire.config import ObjectiveSpec, TrainSpec
@@ -159,6 +160,21 @@ def test_head_caps_logits_where_the_model_does():
     logits = logits_of_ids(reader, prompt.ids)
     assert float(logits.abs().max()) <= 3.0
     close(reader.head(reader.hidden_states(true_inputs(reader, [prompt])))[0], logits)
+
+
+@pytest.mark.parametrize(("family", "own"), [("Granite", {"logits_scaling": 4.0}), ("Cohere", {"logit_scale": 0.25})])
+@torch.no_grad()
+def test_head_scales_logits_where_the_model_does(family, own):
+    model, tokenizer = tiny_model("llama")
+    shape = {name: getattr(model.config, name) for name in ("vocab_size", "hidden_size", "intermediate_size")}
+    heads = {"num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
+    tokens = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
+    config = getattr(transformers, f"{family}Config")(**shape, **heads, **tokens, **own, max_position_embeddings=2048)
+    reader = Reader(
+        getattr(transformers, f"{family}ForCausalLM")(config), tokenizer, family, Layout("plain", 0), family
+    )
+    prompt = prompts_of(reader)[0]
+    close(reader.prefill(true_inputs(reader, [prompt])).logits[0], logits_of_ids(reader, prompt.ids)[-1])
 
 
 def speaking(stop, style="plain", tokenizer=None):

@@ -56,6 +56,29 @@ def search_peak(queries, rows):
     return memory.peak
 
 
+class Shapes(TorchDispatchMode):
+    """Collects the shapes of all operands."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.seen |= {tuple(operand.shape) for operand in args if isinstance(operand, torch.Tensor)}
+        return func(*args, **(kwargs or {}))
+
+
+@torch.no_grad()
+def test_logits_of_last_positions_do_not_spread_the_output_weight_over_the_batch():
+    """Of a slice `[B, 1, D]` torch makes a batched product, whose weight `[B, D, V]` a bf16 kernel really copies."""
+    reader = tiny_reader("llama")
+    hidden = torch.randn(16, 8, reader.width)
+    with Shapes() as shapes:
+        reader.head(hidden[:, -1:])
+    assert (reader.width, reader.vocab_size) in shapes.seen
+    assert (16, reader.width, reader.vocab_size) not in shapes.seen
+
+
 def test_budgets_of_search_and_losses_stay_within_the_promise():
     assert max(SEARCH_BYTES, LOGIT_BYTES) <= BUDGET // 2
 

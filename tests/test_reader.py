@@ -135,3 +135,16 @@ def test_model_that_reads_more_than_embeddings_is_refused(family):
     foreign = AddsIds(model.config)
     with pytest.raises(ReaderError, match="equal logits"):
         Reader(foreign, tokenizer, "foreign", Layout("plain", 0), "x")
+
+
+def test_model_whose_head_does_more_than_project_is_refused(family):
+    model, tokenizer = tiny_model(family)
+
+    class Scales(type(model)):
+        def forward(self, *args, **rest):
+            out = super().forward(*args, **rest)
+            out.logits = 1.5 * out.logits
+            return out
+
+    with pytest.raises(ReaderError, match="from its output head"):
+        Reader(Scales(model.config), tokenizer, "foreign", Layout("plain", 0), "x")

@@ -81,7 +81,7 @@ class Reader:
         self.stop_ids = frozenset(_stop_ids(model, tokenizer) | {self.prompter.stop_id})
         self._window = getattr(model.config, "sliding_window", None) or float("inf")
         self._breaks_line = lru_cache(maxsize=None)(lambda token: "\n" in tokenizer.decode([token]))
-        self._check_embeds()
+        self._check()
 
     @property
     def device(self) -> torch.device:
@@ -147,15 +147,8 @@ class Reader:
         return self._read(rest.embeds, torch.cat([ones, rest.mask], dim=1), cache)
 
     def _read(self, embeds: Tensor, mask: Tensor, cache: Any) -> State:
-        out = self.model(
-            inputs_embeds=embeds,
-            attention_mask=mask.long(),
-            position_ids=positions(mask)[:, -embeds.shape[1] :],
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        return State(out.past_key_values, mask, out.logits[:, -1])
+        out = self._forward(mask, inputs_embeds=embeds, past_key_values=cache)
+        return State(out.past_key_values, mask, self.head(out.last_hidden_state[:, -1]))
 
     def extend(self, state: State, ids: Tensor, mask: Tensor) -> tuple[Tensor, State]:
         """Read further ids `[B, A]` (`mask [B, A]`): logits `[B, A, V]` after each, and the new state.
@@ -163,14 +156,9 @@ class Reader:
         The cache of `state` is consumed: copy the state first (`fork`) to use it twice.
         """
         seen = torch.cat([state.mask, mask], dim=1)
-        out = self.model(
-            input_ids=ids,
-            attention_mask=seen.long(),
-            position_ids=positions(seen)[:, -ids.shape[1] :],
-            past_key_values=state.cache,
-            use_cache=True,
-        )
-        return out.logits, State(out.past_key_values, seen, out.logits[:, -1])
+        out = self._forward(seen, inputs_embeds=self.embed(ids), past_key_values=state.cache)
+        logits = self.head(out.last_hidden_state)
+        return logits, State(out.past_key_values, seen, logits[:, -1])
 
     def score(self, state: State, labels: Tensor) -> Tensor:
         """Logits `[B, A, V]` that predict each of `labels [B, A]` (padded with `IGNORE`), given the ones before it.
@@ -191,19 +179,24 @@ class Reader:
 
     def hidden_states(self, inputs: Inputs) -> Tensor:
         """Last hidden states `[B, T, D]` before the output head, differentiable."""
-        hidden: Tensor = self.model.get_decoder()(
-            inputs_embeds=inputs.embeds,
-            attention_mask=inputs.mask.long(),
-            position_ids=positions(inputs.mask),
-            use_cache=False,
-        ).last_hidden_state
+        out = self._forward(inputs.mask, inputs_embeds=inputs.embeds, use_cache=False)
+        hidden: Tensor = out.last_hidden_state
         return hidden
 
     def head(self, hidden: Tensor) -> Tensor:
-        """Logits `[..., V]` of hidden states `[..., D]`."""
-        logits: Tensor = self.model.get_output_embeddings()(hidden)
-        cap = getattr(self.model.config, "final_logit_softcapping", None)
-        return logits if cap is None else cap * torch.tanh(logits / cap)
+        """Logits `[..., V]` of hidden states `[..., D]`.
+
+        One product of two matrices: of a slice `[B, 1, D]` torch would make a batched one and copy the weight `B` times.
+        """
+        config = self.model.config
+        logits: Tensor = self.model.get_output_embeddings()(hidden.reshape(-1, hidden.shape[-1]))
+        scale = getattr(config, "logit_scale", 1.0) / getattr(config, "logits_scaling", 1.0)  # Cohere, Granite
+        if scale != 1.0:
+            logits = scale * logits
+        cap = getattr(config, "final_logit_softcapping", None)
+        if cap is not None:
+            logits = cap * torch.tanh(logits / cap)
+        return logits.reshape(*hidden.shape[:-1], -1)
 
     @torch.no_grad()
     def generate(self, state: State, max_new_tokens: int) -> list[Generation]:
@@ -237,6 +230,12 @@ class Reader:
         total = sum(float(rows.double().square().sum()) for _, rows in self.table())
         return float((total / (self.vocab_size * self.width)) ** 0.5)
 
+    def _forward(self, mask: Tensor, **given: Any) -> Any:
+        """The decoder's output on the last positions of `mask [B, T]`, cached ones before them."""
+        last = given["inputs_embeds"].shape[1]
+        places = positions(mask)[:, -last:]
+        return self.model.get_decoder()(attention_mask=mask.long(), position_ids=places, **{"use_cache": True, **given})
+
     def _embed_ids(self, ids: Sequence[int]) -> Tensor:
         return self.embed(torch.tensor(ids, dtype=torch.long))
 
@@ -247,17 +246,25 @@ class Reader:
         return (str(self.tokenizer.decode(kept, skip_special_tokens=True)) + ("" if special else last)).strip()
 
     @torch.no_grad()
-    def _check_embeds(self) -> None:
-        """Start-up check: logits from ids equal logits from embedded ids."""
+    def _check(self) -> None:
+        """Start-up check: logits from ids, from embedded ids and from `head` are the same."""
         ids = torch.linspace(0, self.vocab_size - 1, 8, device=self.device).long()[None]
+        embeds = self.embed(ids)
+        mask = torch.ones_like(ids, dtype=torch.bool)
         from_ids = self.model(input_ids=ids).logits.float()
-        from_embeds = self.model(inputs_embeds=self.embed(ids)).logits.float()
-        difference = float((from_ids - from_embeds).abs().max())
-        if not difference <= 1e-4 * max(1.0, float(from_ids.abs().max())):
-            raise ReaderError(
-                f"reader '{self.name}': expected equal logits from ids and from embedded ids, got a difference of"
-                f" {difference:.3g}; this model does more with ids than embed them and cannot read a prefix"
-            )
+        from_embeds = self.model(inputs_embeds=embeds).logits.float()
+        from_head = self.head(self.hidden_states(Inputs(embeds, mask))).float()
+        rounding = 1e-4 if self.dtype == torch.float32 else 2e-2
+        for found, words, cause, allowed in (
+            (from_embeds, "ids and from embedded ids", "with ids than embed them", 1e-4),
+            (from_head, "the model and from its output head", "with hidden states than project them", rounding),
+        ):
+            difference = float((from_ids - found).abs().max())
+            if not difference <= allowed * max(1.0, float(from_ids.abs().max())):
+                raise ReaderError(
+                    f"reader '{self.name}': expected equal logits from {words}, got a difference of {difference:.3g};"
+                    f" this model does more {cause} and cannot read a prefix"
+                )
 
 
 def fork(state: State) -> State:
