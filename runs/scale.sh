@@ -1,6 +1,6 @@
 #!/bin/sh
 # The scale study: DATA=<folder> runs/scale.sh. `reconstruct` on SmolLM2-135M at 8x with more and more data, then at 4x to
-# 32x with all of it; 200 questions on articles that training never sees. Goes on where it was stopped with
+# 32x with all of it; 200 questions of XQuAD English, on which nothing was chosen. Goes on where it was stopped with
 # RESUME=--resume. Further arguments are overrides of every run.
 set -eu
 cd "$(dirname "$0")/.."
@@ -12,8 +12,7 @@ point() { # examples epochs compression
   folders="$folders out/$name"
   if [ -z "${RESUME:-}" ] || [ ! -e "out/$name/report.html" ]; then
     # shellcheck disable=SC2086
-    .venv/bin/latentwire run recipes/stage1.yaml name="$name" data.train_split=train data.limit="$1" train.epochs="$2" \
-      data.eval="{name: squad, path: $DATA/squadshifts_wiki.json}" data.eval_split=heldout data.eval_limit=200 \
+    .venv/bin/latentwire run recipes/stage1.yaml name="$name" data.limit="$1" train.epochs="$2" data.eval_limit=200 \
       objective="{weights: {reconstruct: 1.0}}" method.compression="$3" eval.scopes='[prompt]' \
       eval.rungs="[no context, full text, raw embeddings, 'pca $3x, linear', trained]" $overrides "${RESUME:---force}"
   fi

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from latentwire.corpus import Corpus
+from latentwire.corpus import ROWS_PER_TOKEN, Corpus
 from latentwire.data import DATASETS
 from latentwire.errors import DataError
 from tiny import tiny_reader
@@ -34,8 +34,27 @@ def test_vocabulary_share_gets_its_weight_and_never_a_held_out_row(corpus):
         assert weights.sum() == pytest.approx(1.0, abs=1e-5)
         assert weights[len(distinct) :].sum() == pytest.approx(0.25, abs=1e-5)
         np.testing.assert_array_equal(ids[: len(distinct)], distinct)
+        assert len(ids) == (1 + ROWS_PER_TOKEN) * len(distinct)
         np.testing.assert_allclose(weights[: len(distinct)], plain * 0.75, rtol=1e-5)
         assert not np.isin(ids, corpus.heldout_rows).any()
+
+
+def test_vocabulary_rows_are_drawn_by_the_odds_and_evenly_without():
+    corpus = Corpus(tiny_reader("llama"), EXAMPLES, "prompt", 0)
+    rows = np.setdiff1d(np.arange(corpus.vocab_size), corpus.heldout_rows)
+
+    def shares():
+        extra = [ids[-len(ids) * ROWS_PER_TOKEN // (1 + ROWS_PER_TOKEN) :] for ids in draws()]
+        counts = np.bincount(np.concatenate(extra), minlength=corpus.vocab_size)
+        assert counts[corpus.heldout_rows].sum() == 0
+        return counts[rows] / counts.sum()
+
+    def draws():
+        return [corpus.tokens(step, 200, 0.5)[0] for step in range(1000)]
+
+    np.testing.assert_allclose(shares(), np.full(len(rows), 1 / len(rows)), rtol=0.3)
+    corpus.odds = np.random.default_rng(0).choice([0.0, 1.0, 5.0], size=corpus.vocab_size)
+    np.testing.assert_allclose(shares(), corpus.odds[rows] / corpus.odds[rows].sum(), rtol=0.3)
 
 
 def test_held_out_rows_never_occur_in_the_corpus(corpus):

@@ -14,7 +14,9 @@ from latentwire.errors import DataError
 from latentwire.reader import Prompt, Reader, Scope
 
 Ids = npt.NDArray[np.int64]
+Odds = npt.NDArray[np.float64]
 BUCKET_BATCHES = 16
+ROWS_PER_TOKEN = 2
 
 
 class Corpus:
@@ -26,6 +28,9 @@ class Corpus:
         scope: What passes the bottleneck.
         seed: Seed of every draw.
         progress: Called with (share of the prompts laid out, a remark).
+
+    Attributes:
+        odds: `[V]`, how likely each vocabulary row is drawn into a step (`expected.py`); None draws all alike.
     """
 
     def __init__(
@@ -46,6 +51,7 @@ class Corpus:
         self.labels = [reader.prompter.labels(example.answers[0]) for example in examples]
         self.seed = seed
         self.vocab_size = reader.vocab_size
+        self.odds: Odds | None = None
         self._lengths = np.array([len(prompt.slot.ids) for prompt in self.prompts])
         self._starts = np.concatenate([[0], np.cumsum(self._lengths)])
         self._stream: Ids = np.fromiter(
@@ -80,8 +86,8 @@ class Corpus:
     def tokens(self, step: int, batch_tokens: int, vocabulary_share: float) -> tuple[Ids, npt.NDArray[np.float32]]:
         """Distinct tokens `[U]` of step `step` and their weights `[U]`, which sum to 1.
 
-        A share of the weight goes to tokens drawn evenly from the whole vocabulary (held-out rows excepted), as many
-        as there are distinct ones, because an evaluation holds tokens that no training text does.
+        A share of the weight goes to tokens drawn by `odds` from the whole vocabulary (held-out rows excepted), twice as
+        many as there are distinct ones, because an evaluation holds tokens that no training text does.
         """
         epoch, place = divmod(step, self.token_steps(batch_tokens))
         order, starts = self._epoch(epoch)
@@ -92,7 +98,7 @@ class Corpus:
         distinct, counts = np.unique(run[first - starts[begin] : last - starts[begin]], return_counts=True)
         weights = counts / counts.sum()
         if vocabulary_share:
-            extra = np.random.default_rng([self.seed, 2, step]).choice(self._common_rows, size=len(distinct))
+            extra = self._vocabulary_rows(step, ROWS_PER_TOKEN * len(distinct))
             distinct = np.concatenate([distinct, extra])
             even = np.full(len(extra), vocabulary_share / len(extra))
             weights = np.concatenate([weights * (1 - vocabulary_share), even])
@@ -108,6 +114,13 @@ class Corpus:
         draw = np.random.default_rng([self.seed, 5])
         chosen = draw.choice(len(self.prompts), size=min(count, len(self.prompts)), replace=False)
         return sorted(chosen.tolist(), key=lambda index: int(self._lengths[index]))
+
+    def _vocabulary_rows(self, step: int, count: int) -> Ids:
+        rows = self._common_rows
+        cumulative = np.cumsum(np.ones(len(rows)) if self.odds is None else self.odds[rows])
+        places = np.random.default_rng([self.seed, 2, step]).random(count) * cumulative[-1]
+        found: Ids = rows[np.searchsorted(cumulative[:-1], places, side="right")]
+        return found
 
     @cached_property
     def _common_rows(self) -> Ids:

@@ -191,7 +191,7 @@ def cross_entropy(reader: Reader, hidden: Tensor, labels: Tensor) -> Tensor:
 def drawn_labels(reader: Reader, hidden: Tensor, labels: Tensor, draw: torch.Generator) -> Tensor:
     """Labels `[B, T]` drawn from the reader's own next-token distribution where `labels [B, T]` are set."""
     due, drawn = labels != IGNORE, labels.clone()
-    chunks = hidden[due].split(_positions_at_once(reader))
+    chunks = hidden[due].split(positions_at_once(reader))
     parts = [reader.head(states).float().softmax(dim=-1).cpu().multinomial(1, generator=draw) for states in chunks]
     drawn[due] = torch.cat(parts)[:, 0].to(labels.device)
     return drawn
@@ -210,7 +210,7 @@ def divergence(reader: Reader, true_hidden: Tensor, hidden: Tensor, labels: Tens
 
 def _chunked(part: Callable[[Tensor, Tensor], Tensor], reader: Reader, states: Tensor, others: Tensor) -> Tensor:
     """Sum of `part` over chunks of positions; logits are made again in the backward pass instead of being kept."""
-    size = _positions_at_once(reader)
+    size = positions_at_once(reader)
     sums = [
         checkpoint(part, chunk, other, use_reentrant=False)
         for chunk, other in zip(states.split(size), others.split(size), strict=True)
@@ -218,5 +218,6 @@ def _chunked(part: Callable[[Tensor, Tensor], Tensor], reader: Reader, states: T
     return torch.stack(sums).sum()
 
 
-def _positions_at_once(reader: Reader) -> int:
+def positions_at_once(reader: Reader) -> int:
+    """How many positions' logits 64 MB hold."""
     return max(1, LOGIT_BYTES // (4 * reader.vocab_size))

@@ -18,6 +18,7 @@ from latentwire.codecs import transmit
 from latentwire.config import ObjectiveSpec, TrainSpec
 from latentwire.corpus import Corpus
 from latentwire.errors import RecipeError, TrainingError
+from latentwire.expected import expected_odds
 from latentwire.fisher import fisher_metric
 from latentwire.methods import Method
 from latentwire.objectives import OBJECTIVES, Batch, BatchKind, ExampleBatch, Objective, TokenBatch
@@ -140,6 +141,7 @@ class _Loop:
             "rollouts": {index: list(ids) for index, ids in self.rollouts.items()},
             "rng": torch.get_rng_state(),
             "metric": self.metric,
+            "odds": None if self.corpus.odds is None else torch.from_numpy(self.corpus.odds),
         }
 
     def _restore(self, state: Mapping[str, Any]) -> None:
@@ -151,6 +153,7 @@ class _Loop:
         self.balance.averages, self.balance.updates = dict(state["averages"]), int(state["updates"])
         self.rollouts = {int(index): tuple(ids) for index, ids in state["rollouts"].items()}
         self.metric = state["metric"]
+        self.corpus.odds = None if state["odds"] is None else state["odds"].numpy()
 
     @cached_property
     def metric(self) -> torch.Tensor | None:
@@ -225,6 +228,9 @@ class _Loop:
             yield self._example_batch(chosen[start : start + size], kind)
 
     def _token_batch(self) -> TokenBatch:
+        if self.spec.vocabulary_share and self.corpus.odds is None:
+            progress = self.hooks.task("measuring which tokens the reader expects")
+            self.corpus.odds = expected_odds(self.reader, self.corpus, self._micro, progress)
         ids, weights = self.corpus.tokens(self.step, self.spec.batch_tokens, self.spec.vocabulary_share)
         tokens = torch.from_numpy(ids)
         with self._autocast():
