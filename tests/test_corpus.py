@@ -57,6 +57,22 @@ def test_vocabulary_rows_are_drawn_by_the_odds_and_evenly_without():
     np.testing.assert_allclose(shares(), corpus.odds[rows] / corpus.odds[rows].sum(), rtol=0.3)
 
 
+def test_weights_of_the_tokens_are_what_the_draws_come_to():
+    corpus = Corpus(tiny_reader("llama"), EXAMPLES, "prompt", 0)
+    corpus.odds = np.linspace(1, 5, corpus.vocab_size)
+    steps = corpus.token_steps(200)
+    mean = np.zeros(corpus.vocab_size)
+    for step in range(30 * steps):
+        ids, weights = corpus.tokens(step, 200, 0.25)
+        np.add.at(mean, ids, weights / (30 * steps))
+    found = corpus.weights(0.25)
+    assert found.sum() == pytest.approx(1.0)
+    assert (found[corpus.heldout_rows] == 0).all()
+    np.testing.assert_allclose(mean, found, atol=2e-3)
+    assert np.corrcoef(mean, found)[0, 1] > 0.99
+    np.testing.assert_allclose(corpus.weights(0.0), corpus.counts / corpus.num_tokens)
+
+
 def test_held_out_rows_never_occur_in_the_corpus(corpus):
     assert len(corpus.heldout_rows) > 0
     assert corpus.counts[corpus.heldout_rows].sum() == 0

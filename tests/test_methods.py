@@ -11,7 +11,8 @@ from latentwire.data import DATASETS
 from latentwire.errors import MethodError, RegistryError
 from latentwire.methods import decoder_parameters
 from latentwire.methods.compressors import Basis, fit_basis, moments
-from latentwire.methods.decoders import DECODERS, hidden_width, nearest_rows
+from latentwire.methods.decoders import DECODERS, nearest_rows
+from latentwire.methods.mlp import hidden_widths
 from latentwire.methods.per_token import PerToken
 from latentwire.methods.text import SEPARATOR, NoContext, Truncated, text_latent
 from tiny import FAMILIES, tiny_reader
@@ -97,10 +98,11 @@ def test_linear_decoder_is_the_orthogonal_projection(reader, corpus):
 def test_mlp_at_llama_width_has_about_twenty_million_parameters():
     with torch.device("meta"):
         basis = Basis(torch.empty(4096), torch.empty(4096, 512), torch.ones(512), 1.0)
-        decoder = DECODERS["mlp"](basis, torch.empty(0, 512), None)
+        decoder = DECODERS["mlp"](basis, torch.empty(128_256, 512), None)
     count = sum(parameter.numel() for parameter in decoder.parameters())
-    wide = hidden_width(4096, 512)
-    assert count == wide * (512 + wide + 4096 + 2) + 4096
+    full, rest, rank = hidden_widths(4096, 512, 128_256)
+    assert (full, rest, rank) == (2_169, 3_777, 1_024)
+    assert count == full * (512 + 4096 + 1) + rest * (512 + rank + 1) + rank * 4096 + 4096
     assert 19_000_000 <= count <= 21_000_000
 
 

@@ -115,7 +115,7 @@ def test_loss_that_is_not_finite_stops_with_step_examples_and_checkpoint(corpus)
     def spoil(done, words):
         if done >= 0.5:
             with torch.no_grad():
-                method.module().residual[-1].bias[0] = math.nan
+                method.module().offset[0] = math.nan
 
     hooks = Hooks(task=lambda words: spoil, checkpoint=saved.append)
     spec = TrainSpec(**{**FAST, "steps": 4, "checkpoint_seconds": 3600})
@@ -138,7 +138,7 @@ def test_checkpoint_left_by_a_diverged_training_still_gives_finite_losses(corpus
 def test_gradient_that_is_not_finite_stops_before_the_weights_move(corpus):
     method = fresh(corpus)
     before = [parameter.detach().clone() for parameter in method.module().parameters()]
-    last = method.module().residual[-1].bias
+    last = method.module().offset
     last.register_hook(lambda gradient: gradient * math.inf)
     spec = TrainSpec(**FAST, steps=2)
     with pytest.raises(TrainingError, match=r"gradient norm (nan|inf) at step 0"):

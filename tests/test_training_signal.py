@@ -146,7 +146,7 @@ def test_training_lowers_the_loss_it_descends():
             reader,
             corpus,
             ObjectiveSpec(weights={name: 1.0}),
-            TrainSpec(steps=25, lr=1e-3, batch_examples=4, precision="fp32", vocabulary_share=0.0),
+            TrainSpec(steps=25, lr=1e-2, batch_examples=4, precision="fp32", vocabulary_share=0.0),
             Hooks(log=records.append),
         )
         assert records[-1]["losses"][name] < 0.7 * records[0]["losses"][name], name

@@ -13,6 +13,7 @@ from latentwire.latent import Latent
 from latentwire.methods import Method
 from latentwire.reader import Layout, Reader, Scope, Slot
 from latentwire.reader.load import load_model
+from latentwire.train import Hooks, start
 from latentwire.train import fit as fit_loop
 
 
@@ -38,6 +39,7 @@ def fit(
     corpus = Corpus(reader, examples, "prompt", spec.seed)
     method.prepare(reader, corpus.counts)
     if any(parameter.requires_grad for parameter in method.module().parameters()):
+        start(method, reader, corpus, spec, Hooks())
         fit_loop(method, reader, corpus, ObjectiveSpec(weights=objective or {"reconstruct": 1.0}), spec)
     return method
 

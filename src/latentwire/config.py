@@ -67,7 +67,7 @@ class TrainSpec(_Part):
     batch_tokens: Positive = 4096
     batch_examples: Positive = 16
     micro_examples: Positive | Literal["auto"] = 8
-    lr: Annotated[float, Field(gt=0)] = 2e-3
+    lr: Annotated[float, Field(gt=0)] = 1e-2
     warmup: Share = 0.05
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     clip: Annotated[float, Field(gt=0)] = 1.0
@@ -76,6 +76,11 @@ class TrainSpec(_Part):
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     checkpoint_seconds: Annotated[float, Field(gt=0)] = 60.0
     seed: int = 0
+
+    @property
+    def micro(self) -> int:
+        """Prompts that go through the reader at once."""
+        return self.micro_examples if isinstance(self.micro_examples, int) else self.batch_examples
 
 
 class EvalSpec(_Part):

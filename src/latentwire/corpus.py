@@ -68,6 +68,14 @@ class Corpus:
         """How often each token of the vocabulary occurs in the slots, `[V]`."""
         return np.bincount(self._stream, minlength=self.vocab_size)
 
+    def weights(self, vocabulary_share: float) -> npt.NDArray[np.float64]:
+        """How much each token counts in training, `[V]`, summing to 1: what the draws of `tokens` come to."""
+        expected = np.zeros(self.vocab_size)
+        expected[self._common_rows] = 1.0 if self.odds is None else self.odds[self._common_rows]
+        seen = self.counts / self.num_tokens
+        mixed: npt.NDArray[np.float64] = seen * (1 - vocabulary_share) + expected * (vocabulary_share / expected.sum())
+        return mixed
+
     @cached_property
     def heldout_rows(self) -> Ids:
         """One in fifty of the tokens that never occur in the corpus: never trained on, kept to measure decoders."""

@@ -33,7 +33,7 @@ def plan(recipe: Recipe) -> dict[str, str | int | float]:
     model = meta_model(recipe.reader.name)
     vocab, wide = model.get_input_embeddings().weight.shape
     reader_parameters = sum(parameter.numel() for parameter in model.parameters())
-    narrow, trained = _decoder(recipe, wide)
+    narrow, trained = _decoder(recipe, wide, vocab)
     examples = training_examples(recipe)
     tokens = estimated_tokens(recipe, examples)
     memory = {
@@ -75,7 +75,7 @@ def planned(recipe: Recipe, examples: int, tokens: int) -> int | str:
     return count_steps(tokens, examples, recipe.objective, recipe.train)
 
 
-def _decoder(recipe: Recipe, wide: int) -> tuple[int, int]:
+def _decoder(recipe: Recipe, wide: int, vocab: int) -> tuple[int, int]:
     method = build(METHODS, recipe.method)
     if not isinstance(method, PerToken):
         raise RecipeError(f"expected method per_token for a dry run, got {recipe.method['name']}")
@@ -88,7 +88,7 @@ def _decoder(recipe: Recipe, wide: int) -> tuple[int, int]:
     variances = torch.ones(narrow)  # not on the meta device: some decoders read its values
     with torch.device("meta"):
         basis = Basis(torch.empty(wide), torch.empty(wide, narrow), variances, 1.0)
-        decoder = DECODERS[method.decoder](basis, torch.empty(0, narrow), None)  # type: ignore[arg-type]
+        decoder = DECODERS[method.decoder](basis, torch.empty(vocab, narrow), None)  # type: ignore[arg-type]
     return narrow, sum(parameter.numel() for parameter in decoder.parameters() if parameter.requires_grad)
 
 

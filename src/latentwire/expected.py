@@ -15,8 +15,8 @@ from latentwire.corpus import Corpus
 from latentwire.objectives import positions_at_once
 from latentwire.reader import Prefix, Reader
 
-EXAMPLES = 128
-POSITIONS = 8
+EXAMPLES = 32
+POSITIONS = 32
 
 
 @torch.no_grad()
@@ -31,7 +31,7 @@ def expected_odds(
 
     Args:
         reader: The frozen reader.
-        corpus: Prompts; up to 128 of them are read, drawn evenly by the corpus' seed, at 8 positions each.
+        corpus: Prompts; up to 32 of them are read, drawn evenly by the corpus' seed, at 32 positions each.
         batch: Prompts read at once.
         progress: Called with the share done and a remark.
     """

@@ -22,7 +22,7 @@ from latentwire.report.report import write_report
 from latentwire.report.rows import Row
 from latentwire.resolve import resolve
 from latentwire.runs import Run, provenance, training_hash
-from latentwire.train import Hooks, Trained, fit
+from latentwire.train import Hooks, Trained, fit, start
 
 log = logging.getLogger("latentwire")
 PARTIAL = "ladder.partial.jsonl"
@@ -113,12 +113,6 @@ def train(stage: Stage, run: Run, progress: Progress, resume: bool, interrupted:
     refuse_begun(run, resume)
     state = _checkpoint(run, identity)
     method = build(METHODS, recipe.method)
-    method.prepare(stage.reader, stage.corpus.counts)
-    run.start(recipe, {"decoder_parameters": decoder_parameters(method), "reader_dtype": str(stage.reader.dtype)})
-    if state is None:
-        run.write("log.jsonl", b"")
-    else:
-        run.write_lines("log.jsonl", [line for line in run.lines("log.jsonl") if line["step"] <= state["step"]])
     hooks = Hooks(
         log=lambda record: run.append("log.jsonl", record),
         checkpoint=lambda state: run.save_checkpoint({**state, "recipe": identity}),
@@ -126,6 +120,12 @@ def train(stage: Stage, run: Run, progress: Progress, resume: bool, interrupted:
         interrupted=interrupted,
         resume=state,
     )
+    start(method, stage.reader, stage.corpus, recipe.train, hooks)
+    run.start(recipe, {"decoder_parameters": decoder_parameters(method), "reader_dtype": str(stage.reader.dtype)})
+    if state is None:
+        run.write("log.jsonl", b"")
+    else:
+        run.write_lines("log.jsonl", [line for line in run.lines("log.jsonl") if line["step"] <= state["step"]])
     trained = fit(method, stage.reader, stage.corpus, recipe.objective, recipe.train, hooks)
     run.save_weights(method.tensors())
     facts = {"train_steps": trained.steps, "train_seconds": trained.seconds, "train_examples": trained.examples}

@@ -79,6 +79,16 @@ def fit(
     return loop.run()
 
 
+def start(method: Method, reader: Reader, corpus: Corpus, spec: TrainSpec, hooks: Hooks) -> None:
+    """Prepare a method for training on a corpus: which tokens it may meet, and what it fits in closed form."""
+    if spec.vocabulary_share and hooks.resume is None:
+        progress = hooks.task("measuring which tokens the reader expects")
+        corpus.odds = expected_odds(reader, corpus, spec.micro, progress)
+    elif hooks.resume is not None and hooks.resume["odds"] is not None:
+        corpus.odds = hooks.resume["odds"].numpy()
+    method.prepare(reader, corpus.counts, corpus.weights(spec.vocabulary_share))
+
+
 @dataclass
 class _Loop:
     method: Method
@@ -153,7 +163,6 @@ class _Loop:
         self.balance.averages, self.balance.updates = dict(state["averages"]), int(state["updates"])
         self.rollouts = {int(index): tuple(ids) for index, ids in state["rollouts"].items()}
         self.metric = state["metric"]
-        self.corpus.odds = None if state["odds"] is None else state["odds"].numpy()
 
     @cached_property
     def metric(self) -> torch.Tensor | None:
@@ -161,12 +170,7 @@ class _Loop:
         if not any(goal.metric for goal in self.objectives):
             return None
         progress = self.hooks.task("measuring what the reader is sensitive to")
-        return fisher_metric(self.reader, self.corpus, self._micro, progress)
-
-    @property
-    def _micro(self) -> int:
-        micro = self.spec.micro_examples
-        return micro if isinstance(micro, int) else self.spec.batch_examples
+        return fisher_metric(self.reader, self.corpus, self.spec.micro, progress)
 
     def _done(self, elapsed: float) -> float:
         if self.spec.seconds is not None:
@@ -221,16 +225,13 @@ class _Loop:
             yield self._token_batch()
             return
         chosen = self.corpus.batch(self.step, self.spec.batch_examples)
-        size = self._micro
+        size = self.spec.micro
         if kind == "rollouts":
             self._refresh_rollouts()
         for start in range(0, len(chosen), size):
             yield self._example_batch(chosen[start : start + size], kind)
 
     def _token_batch(self) -> TokenBatch:
-        if self.spec.vocabulary_share and self.corpus.odds is None:
-            progress = self.hooks.task("measuring which tokens the reader expects")
-            self.corpus.odds = expected_odds(self.reader, self.corpus, self._micro, progress)
         ids, weights = self.corpus.tokens(self.step, self.spec.batch_tokens, self.spec.vocabulary_share)
         tokens = torch.from_numpy(ids)
         with self._autocast():

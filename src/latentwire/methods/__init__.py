@@ -20,14 +20,16 @@ from latentwire.reader import Prefix, Reader, Slot
 from latentwire.registry import Registry
 
 Counts = npt.NDArray[np.int64]
+Weights = npt.NDArray[np.float64]
 
 
 class Method(ABC):
     """One way to carry a slot to a reader. Subclasses are dataclasses; their fields are their configuration."""
 
-    def prepare(self, reader: Reader, counts: Counts) -> None:  # noqa: B027
+    def prepare(self, reader: Reader, counts: Counts, weights: Weights | None = None) -> None:  # noqa: B027
         """Fit in closed form what the method needs, from `counts [V]`, how often each token occurs in the corpus.
 
+        `weights [V]` says how much each token will count in training, where that is more than the corpus.
         Called once before the first `encode` of a method that was not loaded. Most methods need nothing.
         """
 
@@ -81,4 +83,4 @@ def id_tensor(ids: Sequence[int]) -> Tensor:
     return torch.tensor(ids, dtype=torch.long)
 
 
-from latentwire.methods import embeddings, per_token, text  # noqa: E402, F401
+from latentwire.methods import embeddings, mlp, per_token, text  # noqa: E402, F401

@@ -3,8 +3,6 @@
 None ends in a LayerNorm: norms differ from token to token, and a norm that is the same for all cannot restore them.
 """
 
-import math
-
 import torch
 from torch import Tensor, nn
 
@@ -13,7 +11,6 @@ from latentwire.reader import Reader
 from latentwire.registry import Registry
 
 SEARCH_BYTES = 256 * 2**20
-PARAMETERS = 20_000_000
 
 
 class Decoder(nn.Module):
@@ -33,6 +30,9 @@ class Decoder(nn.Module):
         self.register_buffer("mean", basis.mean, persistent=False)
         self.register_buffer("components", basis.components, persistent=False)
 
+    def start(self, sent: Tensor, reader: Reader, weights: Tensor) -> None:
+        """Set first parameters before training from `weights [V]`, how much each token counts; most have none."""
+
     def forward(self, codes: Tensor) -> Tensor:
         """Embeddings `[N, D]` of codes `[N, d]`, in float32 under autocast too."""
         with torch.autocast(codes.device.type, enabled=False):
@@ -45,47 +45,6 @@ DECODERS: Registry[type[Decoder]] = Registry("decoder")
 @DECODERS.register("linear")
 class Linear(Decoder):
     """The compressor's inverse and nothing else."""
-
-
-def hidden_width(wide: int, narrow: int) -> int:
-    """The `H` that makes `PARAMETERS` in all, a multiple of 8; at most `8 D`, so that tiny readers get tiny decoders.
-
-    The root of `H (d + H + D + 2) + D = PARAMETERS`: 2,728 at 4,096 and 512, 4,160 at 576 and 72. The budget is the same
-    at every width, because what must be learnt is the vocabulary, and that does not shrink with the reader.
-    """
-    linear = wide + narrow + 2
-    root = (math.sqrt(linear**2 + 4 * (PARAMETERS - wide)) - linear) / 2
-    return 8 * round(min(8 * wide, root) / 8)
-
-
-@DECODERS.register("mlp")
-class Mlp(Decoder):
-    """The inverse plus a two-layer MLP on whitened codes, whose last layer starts at zero: *exactly* the inverse.
-
-    Parameters: `H (d + H + D + 2) + D` with `H = hidden_width(D, d)`. Hidden layers start at the scale of He et al.
-    2015 (arXiv 1502.01852, section 2.2): at PyTorch's smaller default, training took three times as many steps.
-    """
-
-    scale: Tensor
-
-    def __init__(self, basis: Basis, sent: Tensor, reader: Reader) -> None:
-        super().__init__(basis, sent, reader)
-        wide, narrow = basis.components.shape
-        hidden = hidden_width(wide, narrow)
-        self.register_buffer("scale", basis.variances.clamp(min=basis.variances.max() * 1e-6).rsqrt(), persistent=False)
-        self.residual = nn.Sequential(
-            nn.Linear(narrow, hidden), nn.GELU(), nn.Linear(hidden, hidden), nn.GELU(), nn.Linear(hidden, wide)
-        )
-        first, second, last = (layer for layer in self.residual if isinstance(layer, nn.Linear))
-        for layer in (first, second):
-            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-        for parameter in (first.bias, second.bias, last.weight, last.bias):
-            nn.init.zeros_(parameter)
-
-    def forward(self, codes: Tensor) -> Tensor:
-        """Embeddings `[N, D]`."""
-        correction: Tensor = self.residual(codes * self.scale)
-        return super().forward(codes) + correction
 
 
 @DECODERS.register("codebook_hard")

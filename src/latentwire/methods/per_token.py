@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from latentwire.codecs import transmit
 from latentwire.errors import MethodError
 from latentwire.latent import Latent, expect_space
-from latentwire.methods import METHODS, Counts, Method, id_tensor
+from latentwire.methods import METHODS, Counts, Method, Weights, id_tensor
 from latentwire.methods.compressors import Basis, fit_basis
 from latentwire.methods.decoders import DECODERS, Decoder
 from latentwire.reader import Prefix, Reader, Slot
@@ -34,7 +34,7 @@ class PerToken(Method):
         compression: How many times narrower the code is: `d = round(D / compression)`.
         width: `d` itself, in place of `compression`.
         wire_dtype: "int8" or "fp16", applied for real before decoding.
-        seed: Seed of the random projection and of the decoder's first weights.
+        seed: Seed of the random projection.
     """
 
     compressor: str = "pca"
@@ -44,9 +44,10 @@ class PerToken(Method):
     wire_dtype: Literal["int8", "fp16"] = "int8"
     seed: int = 0
 
-    def prepare(self, reader: Reader, counts: Counts) -> None:
+    def prepare(self, reader: Reader, counts: Counts, weights: Weights | None = None) -> None:
         """Fit the compressor to the corpus and start the decoder at its inverse."""
         self._build(fit_basis(self.compressor, reader, counts, self.code_width(reader), self.seed), reader)
+        self._decoder.start(self._sent, reader, torch.from_numpy(counts / counts.sum() if weights is None else weights))
 
     def code_width(self, reader: Reader) -> int:
         """`d`, the values sent for each token."""
@@ -114,9 +115,7 @@ class PerToken(Method):
         self._codes = torch.cat([(rows.cpu() - basis.mean) @ basis.components for _, rows in reader.table()])
         sent, _ = transmit(Latent(self._codes.numpy(), self.wire_dtype, self._space(reader), len(self._codes)))
         self._sent = torch.from_numpy(sent.payload).to(reader.device)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
-            self._decoder: Decoder = DECODERS[self.decoder](basis, self._sent, reader).to(reader.device)
+        self._decoder: Decoder = DECODERS[self.decoder](basis, self._sent, reader).to(reader.device)
 
     def _space(self, reader: Reader) -> str:
         """The basis and the reader decide what a code means; who holds another basis must not read it."""
