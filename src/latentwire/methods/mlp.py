@@ -41,7 +41,7 @@ class Mlp(Decoder):
     the leading directions that the compressor lost). All of it is trained.
 
     Source: units at data points as in radial-basis networks (Broomhead and Lowe 1988); here they are half-spaces on a
-    sphere, and are trained. A dense two-layer MLP of the same size needed twenty times the steps, see LOG.md.
+    sphere, and are trained. A dense two-layer MLP of the same size was behind after three times the steps, see LOG.md.
 
     Parameters: about `PARAMETERS`, see `hidden_widths`; fewer where the vocabulary needs no more.
     """
