@@ -55,6 +55,8 @@ def test_run_trains_evaluates_reports_and_guards_its_folder(recipe, tmp_path, ca
     assert json.loads(out)["rows"] == [row.to_dict() for row in rows]
     assert {row.scope for row in rows} == {"prompt", "context"}
     assert len(rows) == 24
+    judged = next(row for row in rows if row.trained)
+    assert (judged.variant, judged.wire_dtype, judged.decoder_parameters > 0) == ("mlp", "int8", True)
     predictions = [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
     assert len(predictions) == 24 * 5
     assert "tiny-llama" in (folder / "report.html").read_text()
@@ -207,6 +209,48 @@ def test_sweep_runs_every_point_and_reports_them_together(recipe, tmp_path, caps
     page = (folder / "report.html").read_text()
     assert "1e-3" in page
     assert "3e-4" in page
+
+
+def test_text_rungs_are_taken_from_a_run_that_put_the_same_questions(recipe, tmp_path, capsys, monkeypatch, caplog):
+    measured = []
+    run = cli.pipeline.Evaluator.run
+    monkeypatch.setattr(cli.pipeline.Evaluator, "run", lambda self, *rest: measured.append(rest[0]) or run(self, *rest))
+    small = ["eval.rungs=[no context, full text, raw embeddings, 'pca 4x, linear', trained]", "eval.scopes=[prompt]"]
+
+    def rows_of(*overrides):
+        measured.clear()
+        code, out, words = call(capsys, "run", recipe, *small, *overrides, "--out", tmp_path, "--force", "--json")
+        assert code == 0, words
+        return {row["rung"]: row for row in json.loads(out)["rows"]}
+
+    alone = rows_of("train.steps=9", "name=other")
+    first = rows_of()
+    assert len(measured) == 5
+    lent = f"eval.baselines={tmp_path / 'tiny'}"
+    second = rows_of("train.steps=9", "name=other", lent)
+    assert measured == ["pca 4x, linear", "pca 4x, mlp"]
+    for name, row in second.items():
+        timed = {key for key in row if key.endswith("_seconds") or key == "peak_memory_bytes"}
+        assert {key: row[key] for key in row.keys() - timed} == {key: alone[name][key] for key in row.keys() - timed}
+    assert second["full text"]["prefill_seconds"] == first["full text"]["prefill_seconds"]
+
+    rows_of("name=other", lent, "data.eval_limit=4")
+    assert len(measured) == 5
+    assert "measuring anew" in caplog.text
+    code, _, words = call(capsys, "run", recipe, "name=lost", f"eval.baselines={tmp_path / 'no'}", "--out", tmp_path)
+    assert code == 2
+    assert "eval.baselines" in words
+
+
+def test_sweep_reads_each_text_rung_once(recipe, tmp_path, capsys, monkeypatch):
+    measured = []
+    run = cli.pipeline.Evaluator.run
+    monkeypatch.setattr(cli.pipeline.Evaluator, "run", lambda self, *rest: measured.append(rest[0]) or run(self, *rest))
+    path = tmp_path / "small.yaml"
+    rungs = "\neval: {scopes: [prompt], rungs: [no context, full text, raw embeddings, trained], "
+    path.write_text(recipe.read_text().replace("\neval: {", rungs))
+    assert call(capsys, "sweep", path, "train.lr=1e-3,3e-4", "--out", tmp_path)[0] == 0
+    assert measured == ["no context", "full text", "raw embeddings", "pca 4x, mlp", "pca 4x, mlp"]
 
 
 @pytest.mark.parametrize(

@@ -133,10 +133,13 @@ def sweep(
 ) -> None:
     """Run a grid of overrides and report it as one table and plot."""
     base = load_recipe(recipe)
-    points = []
+    points: list[SweepPoint] = []
     for overrides in combinations(grid):
         name = f"{base.name}-sweep/" + "_".join(one.replace("=", "-").replace("/", "-") for one in overrides)
-        loaded = load_recipe(recipe, [*overrides, f"name={name}"])
+        lender = [
+            f"eval.baselines={point.folder}" for point in points[-1:] if (point.folder / pipeline.LADDER).exists()
+        ]
+        loaded = load_recipe(recipe, [*lender, *overrides, f"name={name}"])
         if not (resume and (folder / name / "rows.jsonl").exists()):
             err.print(f"[bold]{' '.join(overrides)}[/bold]")
             _run(loaded, folder / name, force, resume)

@@ -1,7 +1,7 @@
 """The ladder: methods × scopes on the same questions, prompts and decoding, as rows that share one paired bootstrap."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -45,10 +45,10 @@ def stage1_rungs(recipe: Recipe, reader: Reader, corpus: Corpus) -> list[Rung]:
     Raises:
         RecipeError: `eval.rungs` names a rung that there is not.
     """
-    own = dict(recipe.method)
+    own = {"name": recipe.method["name"], **asdict(build(METHODS, recipe.method))}  # type: ignore[call-overload]
     vector_bytes = _vector_bytes(own, reader)
     text_width = max(1, round(_text_bytes_per_token(corpus)) - INT8_SCALE_BYTES)
-    size = f"{own.get('compression', 8):g}x" if own.get("width") is None else f"d={own['width']}"
+    size = f"{own['compression']:g}x" if own["width"] is None else f"d={own['width']}"
     rungs = [
         Rung(FLOOR, {"name": "no_context"}),
         Rung(TEXT, {"name": "full_text"}),
@@ -63,7 +63,7 @@ def stage1_rungs(recipe: Recipe, reader: Reader, corpus: Corpus) -> list[Rung]:
         Rung(f"pca {size}, linear", {**own, "decoder": "linear"}),
         Rung(f"pca {size}, codebook_soft", {**own, "decoder": "codebook_soft"}),
         Rung(f"pca {size}, codebook_hard", {**own, "decoder": "codebook_hard"}),
-        Rung(f"{own.get('compressor', 'pca')} {size}, {own.get('decoder', 'mlp')}", own, trained=True),
+        Rung(f"{own['compressor']} {size}, {own['decoder']}", own, trained=True),
     ]
     return rungs if recipe.eval.rungs is None else [_find(name, rungs) for name in recipe.eval.rungs]
 

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,11 +21,12 @@ from latentwire.reader.load import load_model
 from latentwire.report.report import write_report
 from latentwire.report.rows import Row
 from latentwire.resolve import resolve
-from latentwire.runs import Run, provenance, training_hash
+from latentwire.runs import Run, asking_hash, provenance, training_hash
 from latentwire.train import Hooks, Trained, fit, start
 
 log = logging.getLogger("latentwire")
 PARTIAL = "ladder.partial.jsonl"
+LADDER = "ladder.jsonl"
 
 
 class Progress(Protocol):
@@ -138,8 +139,10 @@ def train(stage: Stage, run: Run, progress: Progress, resume: bool, interrupted:
 def evaluate(stage: Stage, run: Run, progress: Progress) -> list[Row]:
     """Climb the ladder and write rows and predictions. Rungs that an interrupted evaluation finished are kept.
 
+    Rungs without a decoder are taken from the run in `eval.baselines` where that run put the same questions.
+
     Raises:
-        RunError: The folder holds no trained run, or one of another recipe.
+        RunError: The folder holds no trained run, or one of another recipe; `eval.baselines` holds no finished run.
     """
     recipe, reader = stage.recipe, stage.reader
     if training_hash(run.recipe()) != training_hash(recipe):
@@ -152,9 +155,10 @@ def evaluate(stage: Stage, run: Run, progress: Progress) -> list[Row]:
     identity = (
         training_hash(recipe) + json.dumps(recipe.model_dump(mode="json")["eval"]) + recipe.data.model_dump_json()
     )
-    done = [line for line in run.lines(PARTIAL) if line["identity"] == identity]
+    done = [line for line in run.lines(PARTIAL) if line["identity"] == identity] or _borrowed(recipe, rungs, identity)
     run.write_lines(PARTIAL, done)
     results = [RungResult.from_dict(line["result"]) for line in done]
+    asked = asking_hash(recipe)
     finished = {(result.rung, result.scope) for result in results}
     evaluator = Evaluator(reader, stage.evaluation, recipe.eval.batch, recipe.eval.max_new_tokens)
     for scope in recipe.eval.scopes:
@@ -167,12 +171,13 @@ def evaluate(stage: Stage, run: Run, progress: Progress) -> list[Row]:
             result = evaluator.run(name, method, scope)
             if "decoder" in rung.spec:
                 result = _with_quality(result, method, stage, weights)
-            run.append(PARTIAL, {"identity": identity, "result": result.to_dict()})
+            line = {"identity": identity, "asked": asked, "spec": rung.spec, "result": result.to_dict()}
+            run.append(PARTIAL, line)
             results.append(result)
     rows = make_rows(results, rungs, stage.evaluation, recipe, reader, {**provenance(), **facts})
     run.write_lines("rows.jsonl", [row.to_dict() for row in rows])
     run.write_lines("predictions.jsonl", _predictions(results, stage.evaluation))
-    (run.folder / PARTIAL).unlink()
+    (run.folder / PARTIAL).replace(run.folder / LADDER)
     return rows
 
 
@@ -188,6 +193,30 @@ def _method(rung: Rung, stage: Stage, run: Run) -> Method:
     else:
         method.prepare(stage.reader, stage.corpus.counts)
     return method
+
+
+def _borrowed(recipe: Recipe, rungs: Mapping[str, tuple[Rung, Method]], identity: str) -> list[dict[str, Any]]:
+    """Finished rungs of the run in `eval.baselines` that do not depend on what was trained or fitted."""
+    if recipe.eval.baselines is None:
+        return []
+    path = Path(recipe.eval.baselines) / LADDER
+    if not path.exists():
+        raise RunError(f"eval.baselines: expected a run with finished rungs, found no {path}; evaluate that run first")
+    asked, lines = asking_hash(recipe), [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    same = [line for line in lines if line["asked"] == asked]
+    if not same:
+        log.warning(f"{path.parent} put other questions, to another reader or with another commit; measuring anew")
+    wanted = {
+        (name, scope): rung.spec
+        for name, (rung, _) in rungs.items()
+        for scope in recipe.eval.scopes
+        if "decoder" not in rung.spec
+    }
+    return [
+        {**line, "identity": identity}
+        for line in same
+        if wanted.get((line["result"]["rung"], line["result"]["scope"])) == line["spec"]
+    ]
 
 
 def _with_quality(result: RungResult, method: Method, stage: Stage, weights: np.ndarray[Any, Any]) -> RungResult:

@@ -36,6 +36,7 @@ OWN = (
     "checkpoint.pt",
     "log.jsonl",
     "ladder.partial.jsonl",
+    "ladder.jsonl",
     *RESULTS,
 )
 PACKAGES = ("latentwire", "numpy", "torch", "transformers", "accelerate", "safetensors")
@@ -172,6 +173,14 @@ def training_hash(recipe: Recipe) -> str:
         parts["data"].pop(key)
     parts["scope"] = recipe.eval.scopes[0]  # training prompts are laid out in the first scope
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def asking_hash(recipe: Recipe) -> str:
+    """Identity of everything but the method that decides what an evaluation measures, code and machine included."""
+    data = recipe.model_dump(mode="json", include={"data": {"eval", "eval_split", "eval_limit", "eval_seed"}})
+    decoding = recipe.model_dump(mode="json", include={"reader": True, "eval": {"batch", "max_new_tokens"}})
+    place = [commit(), hardware(), torch.get_num_threads()]
+    return hashlib.sha256(json.dumps([data, decoding, place], sort_keys=True).encode()).hexdigest()
 
 
 def hardware() -> str:
