@@ -14,8 +14,8 @@ from latentwire.train import fit
 
 ROUNDS = 3
 STEPS = 3
-HEADLINE = (2048, 0.6)
-SETTINGS = (HEADLINE, (2048, 0.0), (16_384, 0.6), (16_384, 0.0))  # tokens a step, weight of the whole vocabulary
+HEADLINE = (8192, 0.6)
+SETTINGS = (HEADLINE, (8192, 0.0), (2048, 0.0), (16_384, 0.6))  # tokens a step, weight of the whole vocabulary
 PEERS = {  # precision, fused AdamW
     "plain": ("fp32", False),
     "tuned": ("auto", True),

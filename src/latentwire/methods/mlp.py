@@ -21,9 +21,9 @@ FIRING_AT_MOST = 64
 def hidden_widths(wide: int, narrow: int, vocab: int) -> tuple[int, int, int]:
     """Units that write all `D` directions, units that write `r` of them, and `r = D / 4`.
 
-    Half of `PARAMETERS` goes to each kind: `H1 (d + D + 1)`, and `H2 (d + r + 1) + r D`. A token needs one unit, so that there
-    are no more than `vocab`. 2,169 and 3,777 at 4,096 and 512; 13,869 and 41,068 at 640 and 80. The budget is the same at every width, because what must be learnt is
-    the vocabulary, and that does not shrink with the reader.
+    Half of `PARAMETERS` goes to each kind: `H1 (d + D + 1)`, and `H2 (d + r + 1) + r D`. A token needs one unit, so there
+    are no more than `vocab`. 2,169 and 3,777 at 4,096 and 512; 13,869 and 41,068 at 640 and 80. The budget is the same at
+    every width, because what must be learnt is the vocabulary, and that does not shrink with the reader.
     """
     rank = wide // 4
     full = min(PARAMETERS // 2 // (narrow + wide + 1), vocab)
@@ -102,12 +102,12 @@ class Mlp(Decoder):
     def _firing(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Pairs of input row and unit whose activation is above zero, by rows; at most 256 MB of activations at once."""
         size = max(1, SEARCH_BYTES // (5 * len(self.units)))
-        parts = [
-            torch.addmm(self.thresholds[:, 0], part, self.units.T).gt(0).nonzero() + torch.tensor([number * size, 0])
-            for number, part in enumerate(inputs.split(size))
-        ]
-        rows, units = torch.cat(parts).unbind(dim=1)
-        return rows.contiguous(), units.contiguous()
+        rows, units = [], []
+        for number, part in enumerate(inputs.split(size)):
+            found = torch.addmm(self.thresholds[:, 0], part, self.units.T).gt(0).nonzero()
+            rows.append(found[:, 0] + number * size)
+            units.append(found[:, 1])
+        return torch.cat(rows), torch.cat(units)
 
     def _sparse(self, inputs: Tensor, rows: Tensor, units: Tensor) -> Tensor:
         """The correction from the firing pairs alone. F.embedding sums gradients in a fixed order: runs repeat."""
