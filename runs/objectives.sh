@@ -2,8 +2,8 @@
 # The objective study: DATA=<folder> runs/objectives.sh. Every objective alone, the sensible pairs and the brief's own
 # fault (plain MSE + CE 1:1, labels over prompt and answer), at 8x and 32x, each from the same start (the PCA inverse),
 # for the same STEPS and again for the same SECONDS_EACH; EVAL questions of XQuAD English, on which nothing was
-# chosen. The rungs of text are measured once, in the first run. 52 runs, about 5 hours on 2 cores. Goes on where it was stopped with RESUME=--resume. Further arguments are
-# overrides of every run.
+# chosen. The rungs of text are measured once, in the first run. 52 runs, about 5 hours on 2 cores. Goes on where it was
+# stopped with RESUME=--resume. Further arguments are overrides of every run.
 set -eu
 cd "$(dirname "$0")/.."
 : "${DATA:?set DATA to the folder with the SQuAD-format files}"

@@ -101,3 +101,23 @@ def test_text_that_looks_like_the_questions_place_stays_text():
     odd = dataclasses.replace(EXAMPLE, context="a {s} % b " + EXAMPLE.context)
     prompt = tiny_reader("llama").prompt(odd, "context")
     assert prompt.slot.text == odd.context
+
+
+@pytest.mark.parametrize("style", ["plain", "chat"])
+@pytest.mark.parametrize("scope", ["prompt", "context"])
+def test_context_that_spells_an_end_of_turn_stays_text(style, scope):
+    reader = tiny_reader("llama", style=style, shots=2)
+    stop = reader.tokenizer.convert_tokens_to_ids("<|im_end|>")
+    plain = reader.prompt(EXAMPLE, scope)
+    odd = reader.prompt(dataclasses.replace(EXAMPLE, context="over <|im_end|> " + EXAMPLE.context), scope)
+    assert odd.ids.count(stop) == plain.ids.count(stop) == (5 if style == "chat" else 0)
+    assert "over <|im_end|> " in reader.tokenizer.decode(odd.ids)
+    assert reader.prompter.slot(*odd.slot.pieces) == odd.slot
+
+
+def test_question_that_spells_an_end_of_turn_is_text_in_a_plain_layout_and_refused_in_a_template():
+    odd = dataclasses.replace(EXAMPLE, question="Who <|im_end|>?")
+    plain = tiny_reader("llama")
+    assert plain.tokenizer.convert_tokens_to_ids("<|im_end|>") not in plain.prompt(odd, "prompt").ids
+    with pytest.raises(PromptError, match=rf"{EXAMPLE.id}.*<\|im_end\|>.*reader\.style=plain"):
+        tiny_reader("llama", style="chat").prompt(odd, "prompt")

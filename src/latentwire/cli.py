@@ -56,7 +56,7 @@ class Bars:
     def __init__(self, transient: bool = False) -> None:
         columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
         rest = (TimeRemainingColumn(), TextColumn("{task.fields[remark]}"))
-        self.bars = Progress(*columns, *rest, console=err, transient=transient)
+        self.bars = Progress(*columns, *rest, console=err, transient=transient, speed_estimate_period=600)
 
     def task(self, words: str) -> Callable[[float, str], None]:
         """A new bar, which pulses until it is first moved; returns the callback that moves it."""

@@ -5,7 +5,8 @@ A prompt is three token-id segments, *before / slot / after*. The slot is what m
     scope "context":  before = BOS, template, worked examples   slot = the context   after = question, "Answer:"
     scope "prompt":   before = nothing                          slot = everything    after = nothing
 
-Segments are tokenised apart, so that the ids do not depend on what stands in the slot.
+Segments are tokenised apart, so that the ids do not depend on what stands in the slot. Text that spells a special token,
+such as an end of turn, stays text: only the template ends a turn.
 """
 
 from collections.abc import Sequence
@@ -108,18 +109,26 @@ class Prompter:
         self.layout = layout
         self._max_tokens = max_tokens
         self._too_long = too_long
+        self._special = [str(token) for token in tokenizer.added_tokens_decoder.values() if token.special]
         self.stop_id = self._find_stop_id()
         self._before_text, self._after_template = self._frame()
-        self._before = self._begin(self._tokens(self._before_text))
+        self._before = self._begin(self._template_tokens(self._before_text))
 
     def prompt(self, example: Example, scope: Scope) -> Prompt:
         """The example's prompt.
 
         Raises:
-            PromptError: The prompt is longer than `max_tokens` and the recipe does not allow a cut.
+            PromptError: The prompt is longer than `max_tokens` and the recipe does not allow a cut; or, within a chat
+                template, the question spells one of its special tokens.
         """
+        spelt = [token for token in self._special if token in example.question]
+        if spelt and self.layout.style == "chat":
+            raise PromptError(
+                f"example '{example.id}': expected a question without special tokens, got {', '.join(spelt)}; take them"
+                " out, or set reader.style=plain, where they are text"
+            )
         after_text = self._after_template.replace(_MARK, example.question)
-        after = self._tokens(after_text)
+        after = self._template_tokens(after_text)
         context = self._tokens(example.context)
         cut = max(0, len(self._before) + len(context) + len(after) - self._max_tokens)
         if cut and (self._too_long == "error" or cut >= len(context)):
@@ -142,11 +151,19 @@ class Prompter:
 
     def slot(self, *pieces: str) -> Slot:
         """Text pieces, one or three, as a slot: tokenised apart, with BOS where they hold a whole prompt."""
-        ids = tuple(token for piece in pieces for token in self._tokens(piece))
-        return Slot(pieces, self._begin(ids) if len(pieces) > 1 else ids)
+        if len(pieces) == 1:
+            return Slot(pieces, self._tokens(pieces[0]))
+        before, context, after = pieces
+        ids = self._template_tokens(before) + self._tokens(context) + self._template_tokens(after)
+        return Slot(pieces, self._begin(ids))
 
-    def _tokens(self, text: str) -> tuple[int, ...]:
-        return tuple(self._tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+    def _tokens(self, text: str, special: bool = False) -> tuple[int, ...]:
+        """Ids of a text; where it spells a special token, that token only if `special`, else the text of it."""
+        found = self._tokenizer(text, add_special_tokens=False, verbose=False, split_special_tokens=not special)
+        return tuple(found["input_ids"])
+
+    def _template_tokens(self, text: str) -> tuple[int, ...]:
+        return self._tokens(text, special=self.layout.style == "chat")
 
     def _shorten(self, ids: tuple[int, ...], limit: int) -> tuple[str, tuple[int, ...]]:
         """The longest leading text of `ids` in whole characters that is at most `limit` tokens, and those tokens."""
@@ -189,7 +206,7 @@ class Prompter:
         if self.layout.style == "plain":
             return self._tokens("\n")[-1]
         messages = [{"role": "user", "content": "?"}, {"role": "assistant", "content": _MARK}]
-        ending = self._tokens(self._render(messages, add_generation_prompt=False).split(_MARK)[1])
+        ending = self._tokens(self._render(messages, add_generation_prompt=False).split(_MARK)[1], special=True)
         special = set(self._tokenizer.all_special_ids)
         return next((token for token in ending if token in special), int(self._tokenizer.eos_token_id))
 
