@@ -4,12 +4,13 @@ import dataclasses
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from latentwire.data import DATASETS
 from latentwire.errors import ReaderError
 from latentwire.methods.embeddings import RawEmbeddings
 from latentwire.methods.text import FullText
-from latentwire.reader import IGNORE, Layout, Reader, fork
+from latentwire.reader import IGNORE, Layout, Prefix, Reader, fork
 from tiny import FAMILIES, tiny_model, tiny_reader
 
 EXAMPLES = DATASETS["facts"]().examples("train", 0, 4)
@@ -58,6 +59,34 @@ def test_a_shared_beginning_read_once_changes_no_logit(family, monkeypatch):
     torch.testing.assert_close(shared.logits, reader.prefill(inputs).logits, atol=1e-4, rtol=0)
     if family != "gemma3":
         assert not torch.equal(shared.mask, inputs.mask), "expected the beginning to be read apart"
+
+
+def test_a_shared_beginning_read_once_changes_no_state_and_no_gradient(family, monkeypatch):
+    reader = tiny_reader(family)
+    monkeypatch.setattr(reader, "_window", float("inf") if family != "gemma3" else reader._window)
+    prompts = [reader.prompt(example, "prompt") for example in EXAMPLES]
+    labels = reader.pad_labels([reader.prompter.labels(example.answers[0]) for example in EXAMPLES])
+    table = torch.nn.Parameter(reader.embed(torch.arange(reader.vocab_size)))
+    lengths = []
+    forward = reader._forward
+    monkeypatch.setattr(reader, "_forward", lambda mask, **given: lengths.append(mask.shape) or forward(mask, **given))
+
+    def read():
+        lengths.clear()
+        slots = [F.embedding(torch.tensor(prompt.slot.ids), table) for prompt in prompts]
+        inputs = reader.lay_in(prompts, Prefix.stack(slots))
+        hidden = reader.forced_states(inputs, labels)
+        due = reader.append(inputs, labels).mask
+        weights = torch.linspace(-1, 1, hidden.shape[-1])
+        (gradient,) = torch.autograd.grad((hidden[due] * weights).sum(), table)
+        return hidden[due], gradient, len(lengths)
+
+    found, gradient, passes = read()
+    monkeypatch.setattr("latentwire.reader.WORTH_SHARING", 10**6)
+    expected, expected_gradient, passes_apart = read()
+    assert (passes, passes_apart) == (1 if family == "gemma3" else 2, 1)
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
+    torch.testing.assert_close(gradient, expected_gradient, atol=1e-4, rtol=1e-3)
 
 
 def test_score_equals_one_pass_over_prompt_and_answer(family):

@@ -54,8 +54,9 @@ def _outer_products(reader: Reader, corpus: Corpus, chosen: list[int], draw: tor
     embeds = prefix.embeds.detach().requires_grad_()
     inputs = reader.lay_in(prompts, Prefix(embeds, prefix.mask))
     batch = ExampleBatch(reader, prompts, inputs, inputs, reader.pad_labels([corpus.labels[i] for i in chosen]))
-    labels = drawn_labels(reader, batch.hidden, batch.answer_labels, draw)
-    surprise = cross_entropy(reader, batch.hidden, labels) * int((labels != IGNORE).sum())
+    hidden = reader.hidden_states(reader.append(inputs, batch.labels))  # each row's own gradient, nothing shared
+    labels = drawn_labels(reader, hidden, batch.answer_labels, draw)
+    surprise = cross_entropy(reader, hidden, labels) * int((labels != IGNORE).sum())
     (gradient,) = torch.autograd.grad(surprise, embeds)
     rows = gradient[prefix.mask].double().cpu()
     return rows.T @ rows

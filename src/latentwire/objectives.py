@@ -52,13 +52,13 @@ class ExampleBatch:
     @cached_property
     def hidden(self) -> Tensor:
         """Hidden states `[B, T + A - 1, D]` over the compressed prompt and the answer, with gradient."""
-        return self.reader.hidden_states(self.reader.append(self.inputs, self.labels))
+        return self.reader.forced_states(self.inputs, self.labels)
 
     @cached_property
     def true_hidden(self) -> Tensor:
         """Hidden states over the true prompt and the answer, without gradient."""
         with torch.no_grad():
-            return self.reader.hidden_states(self.reader.append(self.true_inputs, self.labels))
+            return self.reader.forced_states(self.true_inputs, self.labels)
 
     @cached_property
     def prompt_labels(self) -> Tensor:

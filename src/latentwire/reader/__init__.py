@@ -15,7 +15,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from latentwire.data import Example
 from latentwire.errors import ReaderError
-from latentwire.reader.inputs import Inputs, Prefix, pad_left, positions, shared_positions
+from latentwire.reader.inputs import Inputs, Prefix, pad_left, positions, shared_positions, split_beginning
 from latentwire.reader.prompts import Layout, Prompt, Prompter, Scope, Slot
 
 __all__ = ["Generation", "Inputs", "Layout", "Prefix", "Prompt", "Reader", "Scope", "Slot", "State"]
@@ -135,16 +135,18 @@ class Reader:
         that beginning and the rest, which a sliding window would count: where prompt and answer do not fit the window
         of such a model together, its rows are read apart.
         """
-        shared = shared_positions(inputs) if inputs.mask.shape[1] + answer_tokens <= self._window else 0
-        if shared < WORTH_SHARING:
+        shared = self._shared(inputs, answer_tokens)
+        if not shared:
             return self._read(inputs.embeds, inputs.mask, None)
-        beginning = inputs.embeds[:1][inputs.mask[:1]][None, :shared]
-        ones = torch.ones(inputs.mask.shape[0], shared, dtype=torch.bool, device=inputs.mask.device)
+        beginning, rest, ones = split_beginning(inputs, shared)
         cache = self._read(beginning, ones[:1], None).cache
         cache.batch_repeat_interleave(len(ones))
-        rows = [embeds[mask][shared:] for embeds, mask in zip(inputs.embeds, inputs.mask, strict=True)]
-        rest = pad_left(rows)
         return self._read(rest.embeds, torch.cat([ones, rest.mask], dim=1), cache)
+
+    def _shared(self, inputs: Inputs, answer_tokens: int) -> int:
+        """Positions that all rows begin with, 0 where reading them apart is not worth it or does not fit the window."""
+        shared = shared_positions(inputs) if inputs.mask.shape[1] + answer_tokens <= self._window else 0
+        return shared if shared >= WORTH_SHARING else 0
 
     def _read(self, embeds: Tensor, mask: Tensor, cache: Any) -> State:
         out = self._forward(mask, inputs_embeds=embeds, past_key_values=cache)
@@ -179,9 +181,29 @@ class Reader:
 
     def hidden_states(self, inputs: Inputs) -> Tensor:
         """Last hidden states `[B, T, D]` before the output head, differentiable."""
-        out = self._forward(inputs.mask, inputs_embeds=inputs.embeds, use_cache=False)
-        hidden: Tensor = out.last_hidden_state
+        hidden: Tensor = self._forward(inputs.mask, inputs_embeds=inputs.embeds, use_cache=False).last_hidden_state
         return hidden
+
+    def forced_states(self, inputs: Inputs, labels: Tensor) -> Tensor:
+        """Last hidden states `[B, T + A - 1, D]` over the inputs and all of `labels [B, A]` but the last, differentiable.
+
+        What all rows begin with is read once, as in `prefill`; its gradient arrives at the first row, summed over all.
+        """
+        shared = self._shared(inputs, labels.shape[1])
+        if not shared:
+            return self.hidden_states(self.append(inputs, labels))
+        beginning, rest, ones = split_beginning(inputs, shared)
+        read = self._forward(ones[:1], inputs_embeds=beginning)
+        read.past_key_values.batch_repeat_interleave(len(ones))
+        tail = self.append(rest, labels)
+        seen = torch.cat([ones, tail.mask], dim=1)
+        out = self._forward(seen, inputs_embeds=tail.embeds, past_key_values=read.past_key_values)
+        padding = (~rest.mask).sum(dim=1).tolist()
+        rows = [
+            torch.cat([states[:pad], read.last_hidden_state[0], states[pad:]])
+            for states, pad in zip(out.last_hidden_state, padding, strict=True)
+        ]
+        return torch.stack(rows)
 
     def head(self, hidden: Tensor) -> Tensor:
         """Logits `[..., V]` of hidden states `[..., D]`.

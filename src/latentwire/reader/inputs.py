@@ -55,6 +55,13 @@ def shared_positions(inputs: Inputs) -> int:
     return int(same.long().cumprod(dim=0).sum())
 
 
+def split_beginning(inputs: Inputs, shared: int) -> tuple[Tensor, Inputs, Tensor]:
+    """The beginning `[1, shared, D]` of all rows, the rest of each, and a mask `[B, shared]` of the beginning."""
+    rows = [embeds[mask] for embeds, mask in zip(inputs.embeds, inputs.mask, strict=True)]
+    ones = torch.ones(len(rows), shared, dtype=torch.bool, device=inputs.mask.device)
+    return rows[0][None, :shared], pad_left([row[shared:] for row in rows]), ones
+
+
 def positions(mask: Tensor) -> Tensor:
     """Position ids `[B, T]` that count only what `mask [B, T]` marks."""
     return (mask.long().cumsum(dim=1) - 1).clamp(min=0)
