@@ -199,11 +199,16 @@ def hardware() -> str:
 
 @functools.cache
 def commit() -> str:
-    """The git commit of the source tree, `-dirty` when files differ, `unknown` outside a checkout."""
-    here = Path(__file__).parent
+    """The git commit of the source tree, `-dirty` when the package's files differ from it, `unknown` outside a checkout."""
+
+    def git(*words: str) -> str:
+        call = ["git", *words]
+        return subprocess.run(
+            call, cwd=Path(__file__).parent, capture_output=True, text=True, check=True
+        ).stdout.strip()
+
     try:
-        call = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
-        return subprocess.run(call, cwd=here, capture_output=True, text=True, check=True).stdout.strip()
+        return git("rev-parse", "--short=12", "HEAD") + ("-dirty" if git("status", "--porcelain", ".") else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
 
