@@ -27,7 +27,7 @@ point() { # kind compression name weights balance
       train.micro_examples=4 eval.scopes='[prompt]' \
       eval.rungs="[no context, full text, raw embeddings, trained]" $lender $overrides "${RESUME:---force}"
   fi
-  lender="${lender:-eval.baselines=out/$name}"
+  lender="${lender:---baselines out/$name}"
 }
 
 for kind in steps seconds; do

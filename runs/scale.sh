@@ -17,7 +17,7 @@ point() { # examples epochs compression
       objective="{weights: {reconstruct: 1.0}}" method.compression="$3" eval.scopes='[prompt]' \
       eval.rungs="[no context, full text, raw embeddings, 'pca $3x, linear', trained]" $lender $overrides "${RESUME:---force}"
   fi
-  lender="${lender:-eval.baselines=out/$name}"
+  lender="${lender:---baselines out/$name}"
 }
 
 overrides="$*"

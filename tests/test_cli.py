@@ -226,20 +226,20 @@ def test_text_rungs_are_taken_from_a_run_that_put_the_same_questions(recipe, tmp
     alone = rows_of("train.steps=9", "name=other")
     first = rows_of()
     assert len(measured) == 5
-    lent = f"eval.baselines={tmp_path / 'tiny'}"
-    second = rows_of("train.steps=9", "name=other", lent)
+    lent = ["--baselines", tmp_path / "tiny"]
+    second = rows_of("train.steps=9", "name=other", *lent)
     assert measured == ["pca 4x, linear", "pca 4x, mlp"]
     for name, row in second.items():
         timed = {key for key in row if key.endswith("_seconds") or key == "peak_memory_bytes"}
         assert {key: row[key] for key in row.keys() - timed} == {key: alone[name][key] for key in row.keys() - timed}
     assert second["full text"]["prefill_seconds"] == first["full text"]["prefill_seconds"]
 
-    rows_of("name=other", lent, "data.eval_limit=4")
+    rows_of("name=other", *lent, "data.eval_limit=4")
     assert len(measured) == 5
     assert "measuring anew" in caplog.text
-    code, _, words = call(capsys, "run", recipe, "name=lost", f"eval.baselines={tmp_path / 'no'}", "--out", tmp_path)
+    code, _, words = call(capsys, "run", recipe, "name=lost", "--baselines", tmp_path / "no", "--out", tmp_path)
     assert code == 2
-    assert "eval.baselines" in words
+    assert "--baselines: expected a run" in words
 
 
 def test_sweep_reads_each_text_rung_once(recipe, tmp_path, capsys, monkeypatch):

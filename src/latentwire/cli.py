@@ -18,10 +18,10 @@ import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.logging import RichHandler
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from latentwire import pipeline
+from latentwire.bars import Bars
 from latentwire.config import Recipe, combinations, dump, load_recipe
 from latentwire.doctor import examine
 from latentwire.dryrun import plan
@@ -43,25 +43,12 @@ Overrides = Annotated[list[str] | None, typer.Argument(help="Overrides such as t
 Folder = Annotated[Path, typer.Option("--out", help="Where run folders live.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace this run's own earlier output.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on where an interrupted run stopped.")]
+Baselines = Annotated[Path | None, typer.Option(help="A finished run to take text rungs of the same questions from.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan: recipe, parameters, memory, steps.")]
 OUT = Path("out")
 NARROW = 72
 INTERRUPTED = 130
-
-
-class Bars:
-    """Progress bars with time left, on standard error. Transient ones go when they end, so that an error is one line."""
-
-    def __init__(self, transient: bool = False) -> None:
-        columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
-        rest = (TimeRemainingColumn(), TextColumn("{task.fields[remark]}"))
-        self.bars = Progress(*columns, *rest, console=err, transient=transient, speed_estimate_period=600)
-
-    def task(self, words: str) -> Callable[[float, str], None]:
-        """A new bar, which pulses until it is first moved; returns the callback that moves it."""
-        bar = self.bars.add_task(words, total=None, remark="")
-        return lambda done, remark: self.bars.update(bar, total=1.0, completed=done, remark=remark)
 
 
 @app.command()
@@ -71,6 +58,7 @@ def run(
     folder: Folder = OUT,
     force: Force = False,
     resume: Resume = False,
+    baselines: Baselines = None,
     as_json: Json = False,
     dry_run: DryRun = False,
 ) -> None:
@@ -79,7 +67,7 @@ def run(
     if dry_run:
         _show_plan(loaded, as_json)
         return
-    rows = _run(loaded, folder / loaded.name, force, resume)
+    rows = _run(loaded, folder / loaded.name, force, resume, baselines)
     _show_result(folder / loaded.name, rows, as_json)
 
 
@@ -105,14 +93,19 @@ def train(
 
 @app.command("eval")
 def evaluate(
-    recipe: RecipeFile, overrides: Overrides = None, folder: Folder = OUT, force: Force = False, as_json: Json = False
+    recipe: RecipeFile,
+    overrides: Overrides = None,
+    folder: Folder = OUT,
+    force: Force = False,
+    baselines: Baselines = None,
+    as_json: Json = False,
 ) -> None:
     """Evaluate the ladder around a trained run."""
     loaded = load_recipe(recipe, overrides or [])
     with Run(folder / loaded.name) as opened:
         if opened.has("rows.jsonl") and not force:
             raise RecipeError(f"{opened.folder} holds rows already; add --force to measure again")
-        rows = _evaluate(_prepare(loaded), opened)
+        rows = _evaluate(_prepare(loaded), opened, baselines)
     _show_result(folder / loaded.name, rows, as_json)
 
 
@@ -136,13 +129,11 @@ def sweep(
     points: list[SweepPoint] = []
     for overrides in combinations(grid):
         name = f"{base.name}-sweep/" + "_".join(one.replace("=", "-").replace("/", "-") for one in overrides)
-        lender = [
-            f"eval.baselines={point.folder}" for point in points[-1:] if (point.folder / pipeline.LADDER).exists()
-        ]
-        loaded = load_recipe(recipe, [*lender, *overrides, f"name={name}"])
+        loaded = load_recipe(recipe, [*overrides, f"name={name}"])
         if not (resume and (folder / name / "rows.jsonl").exists()):
             err.print(f"[bold]{' '.join(overrides)}[/bold]")
-            _run(loaded, folder / name, force, resume)
+            lenders = [point.folder for point in points if (point.folder / pipeline.LADDER).exists()]
+            _run(loaded, folder / name, force, resume, lenders[-1] if lenders else None)
         points.append(SweepPoint(dict(one.split("=", 1) for one in overrides), folder / name))
     page = write_sweep_report(folder / f"{base.name}-sweep", points)
     _print(
@@ -172,10 +163,10 @@ def doctor(as_json: Json = False) -> None:
         _table("this machine", [{"what": key, "found": str(value)} for key, value in facts.items()])
 
 
-def _run(recipe: Recipe, folder: Path, force: bool, resume: bool) -> list[Row]:
+def _run(recipe: Recipe, folder: Path, force: bool, resume: bool, baselines: Path | None) -> list[Row]:
     with Run(folder) as opened:
         stage, _ = _train(recipe, opened, force, resume)
-        rows = _evaluate(stage, opened)
+        rows = _evaluate(stage, opened, baselines)
     pipeline.report(folder)
     return rows
 
@@ -187,18 +178,18 @@ def _train(recipe: Recipe, opened: Run, force: bool, resume: bool) -> tuple[pipe
         opened.clear()
     pipeline.refuse_begun(opened, resume)
     stage = _prepare(recipe)
-    with (bars := Bars()).bars, _interruption() as interrupted:
+    with (bars := Bars(err)).bars, _interruption() as interrupted:
         return stage, pipeline.train(stage, opened, bars, resume, interrupted)
 
 
 def _prepare(recipe: Recipe) -> pipeline.Stage:
-    with (bars := Bars(transient=True)).bars:
+    with (bars := Bars(err, transient=True)).bars:
         return pipeline.prepare(recipe, bars)
 
 
-def _evaluate(stage: pipeline.Stage, opened: Run) -> list[Row]:
-    with (bars := Bars()).bars:
-        return pipeline.evaluate(stage, opened, bars)
+def _evaluate(stage: pipeline.Stage, opened: Run, baselines: Path | None) -> list[Row]:
+    with (bars := Bars(err)).bars:
+        return pipeline.evaluate(stage, opened, bars, baselines)
 
 
 @contextlib.contextmanager

@@ -84,11 +84,10 @@ class TrainSpec(_Part):
 
 
 class EvalSpec(_Part):
-    """The ladder: rungs by name, in each scope. Text rungs are not measured again that the run in `baselines` holds."""
+    """The ladder: rungs by name, in each scope."""
 
     scopes: tuple[Literal["prompt", "context"], ...] = ("prompt", "context")
     rungs: tuple[str, ...] | None = None
-    baselines: str | None = None
     max_new_tokens: Positive = 32
     batch: Positive = 8
     resamples: Positive = 10_000

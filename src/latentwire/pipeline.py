@@ -136,13 +136,13 @@ def train(stage: Stage, run: Run, progress: Progress, resume: bool, interrupted:
     return trained
 
 
-def evaluate(stage: Stage, run: Run, progress: Progress) -> list[Row]:
+def evaluate(stage: Stage, run: Run, progress: Progress, baselines: Path | None = None) -> list[Row]:
     """Climb the ladder and write rows and predictions. Rungs that an interrupted evaluation finished are kept.
 
-    Rungs without a decoder are taken from the run in `eval.baselines` where that run put the same questions.
+    Rungs without a decoder are taken from the run in the folder `baselines` where that run put the same questions.
 
     Raises:
-        RunError: The folder holds no trained run, or one of another recipe; `eval.baselines` holds no finished run.
+        RunError: The folder holds no trained run, or one of another recipe; `baselines` holds no finished run.
     """
     recipe, reader = stage.recipe, stage.reader
     if training_hash(run.recipe()) != training_hash(recipe):
@@ -155,7 +155,8 @@ def evaluate(stage: Stage, run: Run, progress: Progress) -> list[Row]:
     identity = (
         training_hash(recipe) + json.dumps(recipe.model_dump(mode="json")["eval"]) + recipe.data.model_dump_json()
     )
-    done = [line for line in run.lines(PARTIAL) if line["identity"] == identity] or _borrowed(recipe, rungs, identity)
+    done = [line for line in run.lines(PARTIAL) if line["identity"] == identity]
+    done = done or _borrowed(baselines, recipe, rungs, identity)
     run.write_lines(PARTIAL, done)
     results = [RungResult.from_dict(line["result"]) for line in done]
     asked = asking_hash(recipe)
@@ -195,17 +196,19 @@ def _method(rung: Rung, stage: Stage, run: Run) -> Method:
     return method
 
 
-def _borrowed(recipe: Recipe, rungs: Mapping[str, tuple[Rung, Method]], identity: str) -> list[dict[str, Any]]:
-    """Finished rungs of the run in `eval.baselines` that do not depend on what was trained or fitted."""
-    if recipe.eval.baselines is None:
+def _borrowed(
+    folder: Path | None, recipe: Recipe, rungs: Mapping[str, tuple[Rung, Method]], identity: str
+) -> list[dict[str, Any]]:
+    """Finished rungs of the run in a folder that do not depend on what was trained or fitted."""
+    if folder is None:
         return []
-    path = Path(recipe.eval.baselines) / LADDER
+    path = folder / LADDER
     if not path.exists():
-        raise RunError(f"eval.baselines: expected a run with finished rungs, found no {path}; evaluate that run first")
+        raise RunError(f"--baselines: expected a run with finished rungs, found no {path}; evaluate that run first")
     asked, lines = asking_hash(recipe), [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     same = [line for line in lines if line["asked"] == asked]
     if not same:
-        log.warning(f"{path.parent} put other questions, to another reader or with another commit; measuring anew")
+        log.warning(f"{folder} put other questions, to another reader or with another commit; measuring anew")
     wanted = {
         (name, scope): rung.spec
         for name, (rung, _) in rungs.items()
