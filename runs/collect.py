@@ -1,9 +1,10 @@
 """Turn run folders into committed result files: results/<dataset>/<method>--<variant>.json.
 
-    python runs/collect.py RUN_FOLDER [...] --variant NAME --command "the command that made them"
+    python runs/collect.py RUN_FOLDER [...] --variant NAME --command "the command that made them" [--paired]
 
 One file holds the rows of all given runs (seeds, readers), what trained them and where. Idempotent: the same folders
 give the same bytes. The folder in the environment variable DATA is written as $DATA: a figure names no machine's paths.
+`--paired` compares what each run trained with the first run's, and with raw embeddings, question by question.
 """
 
 import argparse
@@ -12,7 +13,10 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
+
+from latentwire.metrics import Interval, PairedBootstrap
 
 ROOT = Path(__file__).parent.parent
 
@@ -46,6 +50,49 @@ def collect(folders: list[Path], command: str) -> dict[str, Any]:
     }
 
 
+def paired(folders: list[Path]) -> list[dict[str, Any]]:
+    """Differences of what each run trained to raw embeddings and to the first run's: answer NLL and F1, with intervals."""
+    found = [_answers(folder) for folder in folders]
+    first = found[0]
+    if any(one["ids"] != first["ids"] for one in found):
+        raise SystemExit("expected the same questions in all runs, got others; evaluate them alike")
+    bootstrap = PairedBootstrap(first["contexts"], resamples=10_000)
+
+    def difference(one: dict[str, Any], other: dict[str, Any], measure: str) -> dict[str, float]:
+        between: Interval = bootstrap.difference(one[measure], other[measure])
+        return {"value": between.value, "low": between.low, "high": between.high}
+
+    return [
+        {
+            "run": folder.name,
+            "over_raw": {measure: difference(one["trained"], one["raw"], measure) for measure in ("answer_nll", "f1")},
+            "over_first": {
+                measure: difference(one["trained"], first["trained"], measure) for measure in ("answer_nll", "f1")
+            },
+        }
+        for folder, one in zip(folders, found, strict=True)
+    ]
+
+
+def _answers(folder: Path) -> dict[str, Any]:
+    """Ids, contexts, and per question the NLL and F1 of what the run trained and of raw embeddings."""
+    rows = [json.loads(line) for line in (folder / "rows.jsonl").read_text().splitlines()]
+    trained = next(row for row in rows if row["trained"])
+    lines = [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
+    kinds = {
+        kind: [line for line in lines if (line["rung"], line["scope"]) == (rung, trained["scope"])]
+        for kind, rung in (("trained", trained["rung"]), ("raw", "raw embeddings"))
+    }
+    return {
+        "ids": [line["id"] for line in kinds["raw"]],
+        "contexts": [line["context"] for line in kinds["raw"]],
+        **{
+            kind: {measure: np.array([line[measure] for line in chosen]) for measure in ("answer_nll", "f1")}
+            for kind, chosen in kinds.items()
+        },
+    }
+
+
 def main() -> None:
     """Read the arguments and write the file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -53,8 +100,11 @@ def main() -> None:
     parser.add_argument("--variant", required=True)
     parser.add_argument("--command", required=True)
     parser.add_argument("--results", type=Path, default=ROOT / "results")
+    parser.add_argument("--paired", action="store_true")
     arguments = parser.parse_args()
     result = collect(arguments.folders, arguments.command)
+    if arguments.paired:
+        result["meta"]["paired"] = paired(arguments.folders)
     trained = next(row for row in result["rows"] if row["trained"])
     path = arguments.results / trained["dataset"] / f"{trained['method']}--{arguments.variant}.json"
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -14,7 +14,7 @@ overrides="$*"
 lender=""
 
 point() { # kind compression name weights balance
-  name="objectives-$1/$2x-$3"
+  name="objectives-$1-$2x/$3"
   folders="$folders out/$name"
   case $1 in
     steps) budget="train.steps=$STEPS" ;;
@@ -31,8 +31,8 @@ point() { # kind compression name weights balance
 }
 
 for kind in steps seconds; do
-  folders=""
   for compression in 8 32; do
+    folders=""
     for one in reconstruct fisher prompt_lm answer_ce answer_kl on_policy_kl; do
       point "$kind" "$compression" "$one" "$one: 1.0" shares
     done
@@ -42,8 +42,8 @@ for kind in steps seconds; do
     point "$kind" "$compression" fisher-answer_kl "fisher: 0.5, answer_kl: 0.5" shares
     point "$kind" "$compression" answer_kl-on_policy_kl "answer_kl: 0.5, on_policy_kl: 0.5" shares
     point "$kind" "$compression" fault "mse: 1.0, prompt_answer_ce: 1.0" plain
+    # shellcheck disable=SC2086
+    .venv/bin/python runs/collect.py $folders --variant "objectives-equal-$kind-${compression}x" --paired \
+      --command "DATA=<folder> STEPS=$STEPS SECONDS_EACH=$SECONDS_EACH EVAL=$EVAL runs/objectives.sh $overrides"
   done
-  # shellcheck disable=SC2086
-  .venv/bin/python runs/collect.py $folders --variant "objectives-equal-$kind" \
-    --command "DATA=<folder> STEPS=$STEPS SECONDS_EACH=$SECONDS_EACH EVAL=$EVAL runs/objectives.sh $overrides"
 done

@@ -42,14 +42,16 @@ def test_results_page_is_what_the_files_give():
     assert (ROOT / "RESULTS.md").read_text() == table(ROOT / "results")
 
 
-def test_tables_of_the_readme_are_what_the_files_give():
-    readme = runpy.run_path(str(ROOT / "runs" / "results_table.py"))["readme"]
-    page = (ROOT / "README.md").read_text()
-    assert readme(page, ROOT) == page
-    assert page.count("<!-- results/") == page.count("<!-- end -->") > 0
-    changed = page.replace("| full text |", "| full text | 0.999", 1)
-    assert changed != page
-    assert readme(changed, ROOT) == page
+def test_tables_of_the_pages_are_what_the_files_give():
+    script = runpy.run_path(str(ROOT / "runs" / "results_table.py"))
+    filled, pages = script["filled"], {page: page.read_text() for page in script["PAGES"]}
+    for page in pages.values():
+        assert filled(page, ROOT) == page
+        assert page.count("<!-- results/") == page.count("<!-- end -->")
+    readme = pages[ROOT / "README.md"]
+    changed = readme.replace("| full text |", "| full text | 0.999", 1)
+    assert changed != readme
+    assert filled(changed, ROOT) == readme
 
 
 def test_every_number_on_the_results_page_stands_in_a_file(tmp_path):
@@ -67,6 +69,30 @@ def test_every_number_on_the_results_page_stands_in_a_file(tmp_path):
     assert {"0.412", "0.391", "0.433", "1357", "0.713", "24.7"} <= set(found)
     assert set(found) - told <= {"1"}  # the column named F1
     assert page.count("full text") == 1
+
+
+def test_runs_are_compared_question_by_question_with_raw_embeddings_and_the_first_run(tmp_path):
+    folders = []
+    for name, shift in (("base", 0.5), ("better", 0.2)):
+        folders.append(tmp_path / name)
+        folders[-1].mkdir()
+        (folders[-1] / "rows.jsonl").write_text(
+            json.dumps({"rung": "raw embeddings", "scope": "prompt", "trained": False})
+            + "\n"
+            + json.dumps({"rung": "t", "scope": "prompt", "trained": True})
+        )
+        lines = [
+            {"rung": rung, "scope": scope, "id": str(i), "context": f"c{i // 2}", "f1": 0.5, "answer_nll": i + over}
+            for scope, far in (("prompt", 0.0), ("context", 9.0))
+            for rung, over in (("raw embeddings", 0.0), ("t", far + shift))
+            for i in range(6)
+        ]
+        (folders[-1] / "predictions.jsonl").write_text("\n".join(json.dumps(line) for line in lines))
+    base, better = runpy.run_path(str(ROOT / "runs" / "collect.py"))["paired"](folders)
+    assert base["over_first"]["answer_nll"] == {"value": 0.0, "low": 0.0, "high": 0.0}
+    assert base["over_raw"]["answer_nll"]["value"] == pytest.approx(0.5)
+    assert better["over_raw"]["answer_nll"]["high"] == pytest.approx(0.2)
+    assert better["over_first"]["answer_nll"]["value"] == pytest.approx(-0.3)
 
 
 def leaves(value):

@@ -11,7 +11,7 @@ import numpy as np
 
 from latentwire.config import Recipe, Spec, build
 from latentwire.corpus import Corpus
-from latentwire.data import DATASETS, Example, Split, refuse_overlap, shuffled
+from latentwire.data import DATASETS, Example, Split, context_hash, refuse_overlap, shuffled
 from latentwire.errors import RunError, TrainingError
 from latentwire.evaluate import Evaluator, RungResult, measure_decoder
 from latentwire.ladder import Rung, make_rows, stage1_rungs
@@ -243,6 +243,7 @@ def _predictions(results: Sequence[RungResult], examples: Sequence[Example]) -> 
                 "rung": result.rung,
                 "scope": result.scope,
                 "id": example.id,
+                "context": context_hash(example.context),
                 "question": example.question,
                 "gold": list(example.answers),
                 "answer": outcome.answer,
