@@ -2,7 +2,7 @@
 # The objective study: DATA=<folder> runs/objectives.sh. Every objective alone, the sensible pairs and the brief's own
 # fault (plain MSE + CE 1:1, labels over prompt and answer), at 8x and 32x, each from the same start (the PCA inverse),
 # for the same STEPS and again for the same SECONDS_EACH; EVAL questions of XQuAD English, on which nothing was
-# chosen. The rungs of text are measured once, in the first run. 52 runs, about 5 hours on 2 cores. Goes on where it was
+# chosen. The rungs of text are measured once, and again after a commit. 52 runs, about 5 hours on 2 cores. Goes on where it was
 # stopped with RESUME=--resume. Further arguments are overrides of every run.
 set -eu
 cd "$(dirname "$0")/.."
@@ -27,7 +27,7 @@ point() { # kind compression name weights balance
       train.micro_examples=4 eval.scopes='[prompt]' \
       eval.rungs="[no context, full text, raw embeddings, trained]" $lender $overrides "${RESUME:---force}"
   fi
-  lender="${lender:---baselines out/$name}"
+  lender="--baselines out/$name"
 }
 
 for kind in steps seconds; do

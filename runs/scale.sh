@@ -1,7 +1,7 @@
 #!/bin/sh
 # The scale study: DATA=<folder> runs/scale.sh. `reconstruct` on SmolLM2-135M at 8x with more and more data, then at 4x to
-# 32x with all of it; 200 questions of XQuAD English, on which nothing was chosen. The rungs of text are measured once, in
-# the first run. Goes on where it was stopped with RESUME=--resume. Further arguments are overrides of every run.
+# 32x with all of it; 200 questions of XQuAD English, on which nothing was chosen. The rungs of text are measured once, and
+# again after a commit. Goes on where it was stopped with RESUME=--resume. Further arguments are overrides of every run.
 set -eu
 cd "$(dirname "$0")/.."
 : "${DATA:?set DATA to the folder with the SQuAD-format files}"
@@ -17,7 +17,7 @@ point() { # examples epochs compression
       objective="{weights: {reconstruct: 1.0}}" method.compression="$3" eval.scopes='[prompt]' \
       eval.rungs="[no context, full text, raw embeddings, 'pca $3x, linear', trained]" $lender $overrides "${RESUME:---force}"
   fi
-  lender="${lender:---baselines out/$name}"
+  lender="--baselines out/$name"
 }
 
 overrides="$*"

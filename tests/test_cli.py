@@ -33,6 +33,15 @@ def recipe(tmp_path_factory):
     return path
 
 
+@pytest.fixture
+def measured(monkeypatch):
+    """Names of the rungs in the order in which they are measured."""
+    names = []
+    run = cli.pipeline.Evaluator.run
+    monkeypatch.setattr(cli.pipeline.Evaluator, "run", lambda self, *rest: names.append(rest[0]) or run(self, *rest))
+    return names
+
+
 def call(capsys, *arguments):
     """Exit code, standard output and error of one command, run in this process."""
     before, sys.argv = sys.argv, ["latentwire", *map(str, arguments)]
@@ -144,7 +153,9 @@ def test_ctrl_c_in_the_evaluation_of_a_run_exits_130_and_the_run_resumes(recipe,
                 os.kill(os.getpid(), signal.SIGINT)
 
         patch.setattr(Run, "append", press_ctrl_c)
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores the signal
         code, _, words = call(capsys, "run", recipe, small, "--out", tmp_path)
+        signal.signal(signal.SIGINT, before)
     assert code == 130
     assert "--resume" in words
     assert len((folder / "ladder.partial.jsonl").read_text().splitlines()) == 1
@@ -211,10 +222,7 @@ def test_sweep_runs_every_point_and_reports_them_together(recipe, tmp_path, caps
     assert "3e-4" in page
 
 
-def test_text_rungs_are_taken_from_a_run_that_put_the_same_questions(recipe, tmp_path, capsys, monkeypatch, caplog):
-    measured = []
-    run = cli.pipeline.Evaluator.run
-    monkeypatch.setattr(cli.pipeline.Evaluator, "run", lambda self, *rest: measured.append(rest[0]) or run(self, *rest))
+def test_text_rungs_are_taken_from_a_run_that_put_the_same_questions(recipe, tmp_path, capsys, measured, caplog):
     small = ["eval.rungs=[no context, full text, raw embeddings, 'pca 4x, linear', trained]", "eval.scopes=[prompt]"]
 
     def rows_of(*overrides):
@@ -240,12 +248,10 @@ def test_text_rungs_are_taken_from_a_run_that_put_the_same_questions(recipe, tmp
     code, _, words = call(capsys, "run", recipe, "name=lost", "--baselines", tmp_path / "no", "--out", tmp_path)
     assert code == 2
     assert "--baselines: expected a run" in words
+    assert not (tmp_path / "lost").exists()
 
 
-def test_sweep_reads_each_text_rung_once(recipe, tmp_path, capsys, monkeypatch):
-    measured = []
-    run = cli.pipeline.Evaluator.run
-    monkeypatch.setattr(cli.pipeline.Evaluator, "run", lambda self, *rest: measured.append(rest[0]) or run(self, *rest))
+def test_sweep_reads_each_text_rung_once(recipe, tmp_path, capsys, measured):
     path = tmp_path / "small.yaml"
     rungs = "\neval: {scopes: [prompt], rungs: [no context, full text, raw embeddings, trained], "
     path.write_text(recipe.read_text().replace("\neval: {", rungs))

@@ -55,18 +55,20 @@ def test_tables_of_the_pages_are_what_the_files_give():
 
 
 def test_every_number_on_the_results_page_stands_in_a_file(tmp_path):
-    """Checked on made-up files, whose figures occur nowhere else: a ladder and a benchmark."""
+    """Checked on made-up files, whose figures occur nowhere else: a ladder, a study and a benchmark."""
     table = runpy.run_path(str(ROOT / "runs" / "results_table.py"))["table"]
-    for name, result in (("facts/per_token--x", LADDER), ("benchmarks/y", BENCHMARK)):
+    for name, result in (("facts/per_token--x", LADDER), ("facts/per_token--z", STUDY), ("benchmarks/y", BENCHMARK)):
         path = tmp_path / f"{name}.json"
-        path.parent.mkdir()
+        path.parent.mkdir(exist_ok=True)
         path.write_text(json.dumps(result))
-    told = {rounding for result in (LADDER, BENCHMARK) for value in leaves(result) for rounding in roundings(value)}
+    told = {
+        rounding for result in (LADDER, STUDY, BENCHMARK) for value in leaves(result) for rounding in roundings(value)
+    }
     page = table(tmp_path)
     assert table(tmp_path) == page
     body = page[page.index("\n## ") :]
     found = [text.replace(",", "") for text in re.findall(r"\d[\d,]*(?:\.\d+)?(?:e-?\d+)?", body)]
-    assert {"0.412", "0.391", "0.433", "1357", "0.713", "24.7"} <= set(found)
+    assert {"0.412", "0.391", "0.433", "1357", "0.713", "24.7", "0.123", "0.046", "0.234", "77", "150"} <= set(found)
     assert set(found) - told <= {"1"}  # the column named F1
     assert page.count("full text") == 1
 
@@ -139,6 +141,23 @@ BENCHMARK = {
     "train": {},
     "meta": {"what": "speed", "peer": "another 3.7"},
     "rows": [{"comparison": "one", "times_faster": 24.731, "tokens": 987654}, {"comparison": "two", "error": 3.2e-7}],
+}
+
+
+STUDY = {
+    "run": RUN,
+    "train": [{"train_steps": 77}],
+    "meta": {
+        "intervals": "95 %, paired",
+        "paired": [
+            {
+                "run": "base",
+                "over_raw": {"answer_nll": {"value": 0.1234, "low": 0.0456, "high": 0.2345}},
+                "over_first": {"answer_nll": {"value": 0.0, "low": 0.0, "high": 0.0}},
+            }
+        ],
+    },
+    "rows": [LADDER_ROW, {**LADDER_ROW, "rung": "t", "trained": True, "objective": "a", "train_seconds": 150.4}],
 }
 
 

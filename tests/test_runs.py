@@ -1,14 +1,18 @@
 """Run folders: atomic, locked, and honest about damage."""
 
 import json
+import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
+import latentwire
 from latentwire.config import make_recipe
 from latentwire.errors import RunError
 from latentwire.runs import OWN, Run, provenance, training_hash
@@ -146,3 +150,16 @@ def test_folder_that_cannot_be_made_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match="expected to write in"):
         Run(tmp_path / "file" / "run")
+
+
+def test_commit_of_another_projects_checkout_is_not_taken_for_ours(tmp_path):
+    package = Path(latentwire.__file__).parent
+    shutil.copytree(package, tmp_path / "env" / "latentwire", ignore=shutil.ignore_patterns("__pycache__"))
+    identity = ["-c", "user.name=n", "-c", "user.email=e"]
+    (tmp_path / "own.txt").write_text("theirs")
+    for words in (["init", "-q"], ["add", "own.txt"], [*identity, "commit", "-qm", "theirs"]):
+        subprocess.run(["git", *words], cwd=tmp_path, check=True)
+    ask = "import latentwire.runs; print(latentwire.runs.__file__); print(latentwire.runs.commit())"
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "env")}
+    found = subprocess.run([sys.executable, "-c", ask], env=environment, capture_output=True, text=True, check=True)
+    assert found.stdout.split() == [str(tmp_path / "env" / "latentwire" / "runs.py"), "unknown"]

@@ -164,6 +164,7 @@ def doctor(as_json: Json = False) -> None:
 
 
 def _run(recipe: Recipe, folder: Path, force: bool, resume: bool, baselines: Path | None) -> list[Row]:
+    pipeline.finished_rungs(baselines)  # a wrong folder is found before training, not after
     with Run(folder) as opened:
         stage, _ = _train(recipe, opened, force, resume)
         rows = _evaluate(stage, opened, baselines)

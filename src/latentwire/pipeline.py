@@ -144,7 +144,7 @@ def evaluate(stage: Stage, run: Run, progress: Progress, baselines: Path | None 
     Raises:
         RunError: The folder holds no trained run, or one of another recipe; `baselines` holds no finished run.
     """
-    recipe, reader = stage.recipe, stage.reader
+    recipe, reader, lent = stage.recipe, stage.reader, finished_rungs(baselines)
     if training_hash(run.recipe()) != training_hash(recipe):
         raise RunError(
             f"expected the run in {run.folder} to be trained by this recipe, got one of another; undo the change, or"
@@ -155,11 +155,11 @@ def evaluate(stage: Stage, run: Run, progress: Progress, baselines: Path | None 
     identity = (
         training_hash(recipe) + json.dumps(recipe.model_dump(mode="json")["eval"]) + recipe.data.model_dump_json()
     )
-    done = [line for line in run.lines(PARTIAL) if line["identity"] == identity]
-    done = done or _borrowed(baselines, recipe, rungs, identity)
-    run.write_lines(PARTIAL, done)
-    results = [RungResult.from_dict(line["result"]) for line in done]
+    begun = [line for line in run.lines(PARTIAL) if line["identity"] == identity]
     asked = asking_hash(recipe)
+    done = begun or _borrowed(lent, asked, recipe.eval.scopes, rungs)
+    run.write_lines(PARTIAL, [{**line, "identity": identity} for line in done])
+    results = [RungResult.from_dict(line["result"]) for line in done]
     finished = {(result.rung, result.scope) for result in results}
     evaluator = Evaluator(reader, stage.evaluation, recipe.eval.batch, recipe.eval.max_new_tokens)
     for scope in recipe.eval.scopes:
@@ -182,6 +182,20 @@ def evaluate(stage: Stage, run: Run, progress: Progress, baselines: Path | None 
     return rows
 
 
+def finished_rungs(folder: Path | None) -> list[dict[str, Any]]:
+    """What a run's evaluation measured, rung by rung; none without a folder.
+
+    Raises:
+        RunError: The folder holds no evaluated run.
+    """
+    if folder is None:
+        return []
+    path = folder / LADDER
+    if not path.exists():
+        raise RunError(f"--baselines: expected a run with finished rungs, found no {path}; evaluate that run first")
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
 def report(folder: Path) -> Path:
     """Write the run's report page; returns its path."""
     return write_report(folder)
@@ -197,29 +211,18 @@ def _method(rung: Rung, stage: Stage, run: Run) -> Method:
 
 
 def _borrowed(
-    folder: Path | None, recipe: Recipe, rungs: Mapping[str, tuple[Rung, Method]], identity: str
+    lent: Sequence[dict[str, Any]], asked: str, scopes: Sequence[Scope], rungs: Mapping[str, tuple[Rung, Method]]
 ) -> list[dict[str, Any]]:
-    """Finished rungs of the run in a folder that do not depend on what was trained or fitted."""
-    if folder is None:
-        return []
-    path = folder / LADDER
-    if not path.exists():
-        raise RunError(f"--baselines: expected a run with finished rungs, found no {path}; evaluate that run first")
-    asked, lines = asking_hash(recipe), [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    same = [line for line in lines if line["asked"] == asked]
-    if not same:
-        log.warning(f"{folder} put other questions, to another reader or with another commit; measuring anew")
+    """Those of another run's finished rungs that asked the same and do not depend on what was trained or fitted."""
+    same = [line for line in lent if line["asked"] == asked]
+    if lent and not same:
+        log.warning(
+            "--baselines: that run put other questions, to another reader or with another commit; measuring anew"
+        )
     wanted = {
-        (name, scope): rung.spec
-        for name, (rung, _) in rungs.items()
-        for scope in recipe.eval.scopes
-        if "decoder" not in rung.spec
+        (name, scope): rung.spec for name, (rung, _) in rungs.items() for scope in scopes if "decoder" not in rung.spec
     }
-    return [
-        {**line, "identity": identity}
-        for line in same
-        if wanted.get((line["result"]["rung"], line["result"]["scope"])) == line["spec"]
-    ]
+    return [line for line in same if wanted.get((line["result"]["rung"], line["result"]["scope"])) == line["spec"]]
 
 
 def _with_quality(result: RungResult, method: Method, stage: Stage, weights: np.ndarray[Any, Any]) -> RungResult:

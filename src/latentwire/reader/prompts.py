@@ -109,7 +109,8 @@ class Prompter:
         self.layout = layout
         self._max_tokens = max_tokens
         self._too_long = too_long
-        self._special = [str(token) for token in tokenizer.added_tokens_decoder.values() if token.special]
+        chat = layout.style == "chat"
+        self._special = [str(token) for token in tokenizer.added_tokens_decoder.values() if chat and token.special]
         self.stop_id = self._find_stop_id()
         self._before_text, self._after_template = self._frame()
         self._before = self._begin(self._template_tokens(self._before_text))
@@ -122,7 +123,7 @@ class Prompter:
                 template, the question spells one of its special tokens.
         """
         spelt = [token for token in self._special if token in example.question]
-        if spelt and self.layout.style == "chat":
+        if spelt:
             raise PromptError(
                 f"example '{example.id}': expected a question without special tokens, got {', '.join(spelt)}; take them"
                 " out, or set reader.style=plain, where they are text"
