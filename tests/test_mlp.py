@@ -10,7 +10,7 @@ from latentwire.methods.per_token import PerToken
 from questions import counts_of
 from tiny import tiny_reader
 
-FULL, REST = 60, 100
+FULL, REST = 60, 101
 RANK = 16
 
 
@@ -21,7 +21,7 @@ def reader():
 
 @pytest.fixture
 def method(reader, monkeypatch):
-    """A prepared method with 60 units that write everything and 100 that write a quarter of the directions."""
+    """A prepared method with 60 units that write everything and 101 that write a quarter of the directions."""
     monkeypatch.setattr(mlp, "hidden_widths", lambda wide, narrow, vocab: (FULL, REST, RANK))
     made = PerToken()
     made.prepare(reader, counts_of(reader))
@@ -62,12 +62,15 @@ def test_each_unit_starts_at_one_for_its_token_and_at_most_zero_for_the_other_to
     assert others[:, separable].max() < 1e-3
 
 
+@pytest.mark.parametrize("bf16", [False, True])
 @pytest.mark.parametrize("most", [0, 64])
-def test_output_and_gradients_are_those_of_the_plain_formula(reader, method, most, monkeypatch):
+def test_output_and_gradients_are_those_of_the_plain_formula(reader, method, most, bf16, monkeypatch):
     monkeypatch.setattr(mlp, "FIRING_AT_MOST", most)
-    monkeypatch.setattr(mlp, "SEARCH_BYTES", 5 * (FULL + REST) * 50)
+    monkeypatch.setattr(mlp, "FIRING_BYTES", 4 * (FULL + REST) * 50)
     decoder, codes = moved(method), method._sent[torch.randperm(reader.vocab_size)[:333]]
-    found, wanted = decoder(codes), plain(decoder, codes)
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
+        found = decoder(codes)
+    wanted = plain(decoder, codes)
     torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-4)
     pull = torch.randn(found.shape)
     parameters = list(decoder.parameters())
@@ -78,6 +81,24 @@ def test_output_and_gradients_are_those_of_the_plain_formula(reader, method, mos
         strict=True,
     ):
         torch.testing.assert_close(one, other, atol=1e-3 * float(other.abs().max()), rtol=1e-3, msg=name)
+
+
+def pairs(rows, units):
+    return set(zip(rows.tolist(), units.tolist(), strict=True))
+
+
+@pytest.mark.parametrize("scale", [1.0, 30.0])
+def test_bf16_misses_no_pair_that_fires(reader, method, scale):
+    decoder = moved(method)
+    inputs = decoder._normalised(method._sent)
+    with torch.no_grad():
+        decoder.units.mul_(scale)
+        decoder.thresholds.copy_(
+            -(decoder.units @ inputs[:1].T) + 1e-4
+        )  # the first input is just above every threshold
+    exact, coarse = (pairs(*decoder._firing(inputs, bf16)) for bf16 in (False, True))
+    assert {(0, unit) for unit in range(FULL + REST)} <= exact <= coarse
+    assert len(coarse) < 2 * len(exact)
 
 
 def test_code_for_which_nothing_fires_gets_the_inverse(method):
@@ -98,7 +119,7 @@ def test_directions_start_as_the_leading_ones_that_the_compressor_lost(reader, m
     found = lost_covariance(decoder.mean, decoder.components, *moments(reader, counts.numpy()))
     torch.testing.assert_close(found, second, atol=1e-5 * float(second.abs().max()), rtol=1e-3)
     kept = (decoder.directions.double() @ second @ decoder.directions.double().T).trace()
-    assert float(kept) == pytest.approx(float(torch.linalg.eigvalsh(second)[-RANK:].sum()), rel=1e-4)
+    assert kept.item() == pytest.approx(float(torch.linalg.eigvalsh(second)[-RANK:].sum()), rel=1e-4)
 
 
 def test_tokens_that_weigh_most_in_training_have_the_units(reader, monkeypatch):
@@ -117,3 +138,12 @@ def test_nearest_cosines_equal_brute_force_in_small_chunks(monkeypatch):
     rows = torch.nn.functional.normalize(torch.randn(90, 5, generator=torch.Generator().manual_seed(1)), dim=1)
     cosines = rows @ rows.T - 3 * torch.eye(90)
     torch.testing.assert_close(nearest_cosines(rows), cosines.max(dim=1).values)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("width", [4, 8, 36])
+def test_positive_entries_are_those_that_a_plain_search_finds(dtype, width):
+    levels = torch.randn(50, width, generator=torch.Generator().manual_seed(0)).sub(0.5).to(dtype)
+    levels[:, 0], levels[3] = -0.0, -1.0
+    wanted = levels.gt(0).nonzero()
+    torch.testing.assert_close(torch.stack(mlp.positive(levels), dim=1), wanted)

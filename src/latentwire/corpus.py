@@ -107,9 +107,10 @@ class Corpus:
         weights = counts / counts.sum()
         if vocabulary_share:
             extra = self._vocabulary_rows(step, ROWS_PER_TOKEN * len(distinct))
-            distinct = np.concatenate([distinct, extra])
             even = np.full(len(extra), vocabulary_share / len(extra))
             weights = np.concatenate([weights * (1 - vocabulary_share), even])
+            distinct, places = np.unique(np.concatenate([distinct, extra]), return_inverse=True)
+            weights = np.bincount(places, weights)
         return distinct, weights.astype(np.float32)
 
     def batch(self, step: int, batch_examples: int) -> list[int]:

@@ -15,6 +15,9 @@ from latentwire.methods import Counts, Weights
 from latentwire.reader import Reader
 from latentwire.registry import Registry
 
+BLOCKS = 4  # a covariance is symmetric: of 4 x 4 blocks, 10 are made
+ROWS = 512  # as many rows at a time as stay in a processor's cache
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Basis:
@@ -86,15 +89,17 @@ def moments(reader: Reader, counts: Counts | Weights) -> tuple[Tensor, Tensor]:
         )
     used = torch.from_numpy(np.flatnonzero(counts))
     weights = torch.from_numpy(counts).double() / float(counts.sum())
+    block = -(-reader.width // BLOCKS)
     mean = torch.zeros(reader.width, dtype=torch.float64)
     second = torch.zeros(reader.width, reader.width, dtype=torch.float64)
     for rows, embeds in reader.table(used):
-        exact = embeds.double().cpu()
-        weighted = exact * weights[rows, None]
-        mean += weighted.sum(dim=0)
-        second += exact.T @ weighted
-    covariance = second - torch.outer(mean, mean)
-    return mean, (covariance + covariance.T) / 2
+        for part, share in zip(embeds.cpu().split(ROWS), weights[rows].split(ROWS), strict=True):
+            exact = part.double()
+            mean += share @ exact
+            exact *= share.sqrt()[:, None]
+            for start in range(0, reader.width, block):
+                second[start : start + block, start:].addmm_(exact[:, start : start + block].T, exact[:, start:])
+    return mean, second.triu() + second.triu(1).T - torch.outer(mean, mean)
 
 
 def fit_basis(name: str, reader: Reader, counts: Counts, width: int, seed: int) -> Basis:
