@@ -238,9 +238,14 @@ def test_text_rungs_are_taken_from_a_run_that_put_the_same_questions(recipe, tmp
     second = rows_of("train.steps=9", "name=other", *lent)
     assert measured == ["pca 4x, linear", "pca 4x, mlp"]
     for name, row in second.items():
-        timed = {key for key in row if key.endswith("_seconds") or key == "peak_memory_bytes"}
+        timed = {key for key in row if key.endswith("_seconds") or key in ("peak_memory_bytes", "note")}
         assert {key: row[key] for key in row.keys() - timed} == {key: alone[name][key] for key in row.keys() - timed}
     assert second["full text"]["prefill_seconds"] == first["full text"]["prefill_seconds"]
+    notes = ["measured in run tiny", "measured in run tiny", "measured in run tiny", None, None]
+    assert [row["note"] for row in second.values()] == notes
+    third = rows_of("train.steps=9", "name=other", "--baselines", tmp_path / "other")
+    assert measured == ["pca 4x, linear", "pca 4x, mlp"]
+    assert [row["note"] for row in third.values()] == notes
 
     rows_of("name=other", *lent, "data.eval_limit=4")
     assert len(measured) == 5

@@ -105,7 +105,7 @@ def evaluate(
     with Run(folder / loaded.name) as opened:
         if opened.has("rows.jsonl") and not force:
             raise RecipeError(f"{opened.folder} holds rows already; add --force to measure again")
-        rows = _evaluate(_prepare(loaded), opened, baselines)
+        rows = _evaluate(_prepare(loaded), opened, pipeline.finished_rungs(baselines))
     _show_result(folder / loaded.name, rows, as_json)
 
 
@@ -164,10 +164,10 @@ def doctor(as_json: Json = False) -> None:
 
 
 def _run(recipe: Recipe, folder: Path, force: bool, resume: bool, baselines: Path | None) -> list[Row]:
-    pipeline.finished_rungs(baselines)  # a wrong folder is found before training, not after
+    lent = pipeline.finished_rungs(baselines)  # before --force empties a folder that may be the same
     with Run(folder) as opened:
         stage, _ = _train(recipe, opened, force, resume)
-        rows = _evaluate(stage, opened, baselines)
+        rows = _evaluate(stage, opened, lent)
     pipeline.report(folder)
     return rows
 
@@ -188,9 +188,9 @@ def _prepare(recipe: Recipe) -> pipeline.Stage:
         return pipeline.prepare(recipe, bars)
 
 
-def _evaluate(stage: pipeline.Stage, opened: Run, baselines: Path | None) -> list[Row]:
+def _evaluate(stage: pipeline.Stage, opened: Run, lent: pipeline.FinishedRungs) -> list[Row]:
     with (bars := Bars(err)).bars:
-        return pipeline.evaluate(stage, opened, bars, baselines)
+        return pipeline.evaluate(stage, opened, bars, lent)
 
 
 @contextlib.contextmanager

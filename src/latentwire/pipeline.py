@@ -27,6 +27,7 @@ from latentwire.train import Hooks, Trained, fit, start
 log = logging.getLogger("latentwire")
 PARTIAL = "ladder.partial.jsonl"
 LADDER = "ladder.jsonl"
+FinishedRungs = Sequence[dict[str, Any]]
 
 
 class Progress(Protocol):
@@ -136,15 +137,15 @@ def train(stage: Stage, run: Run, progress: Progress, resume: bool, interrupted:
     return trained
 
 
-def evaluate(stage: Stage, run: Run, progress: Progress, baselines: Path | None = None) -> list[Row]:
+def evaluate(stage: Stage, run: Run, progress: Progress, lent: FinishedRungs = ()) -> list[Row]:
     """Climb the ladder and write rows and predictions. Rungs that an interrupted evaluation finished are kept.
 
-    Rungs without a decoder are taken from the run in the folder `baselines` where that run put the same questions.
+    Rungs without a decoder are taken from `lent`, the `finished_rungs` of a run that put the same questions; the rows say so.
 
     Raises:
-        RunError: The folder holds no trained run, or one of another recipe; `baselines` holds no finished run.
+        RunError: The folder holds no trained run, or one of another recipe.
     """
-    recipe, reader, lent = stage.recipe, stage.reader, finished_rungs(baselines)
+    recipe, reader = stage.recipe, stage.reader
     if training_hash(run.recipe()) != training_hash(recipe):
         raise RunError(
             f"expected the run in {run.folder} to be trained by this recipe, got one of another; undo the change, or"
@@ -159,7 +160,7 @@ def evaluate(stage: Stage, run: Run, progress: Progress, baselines: Path | None 
     asked = asking_hash(recipe)
     done = begun or _borrowed(lent, asked, recipe.eval.scopes, rungs)
     run.write_lines(PARTIAL, [{**line, "identity": identity} for line in done])
-    results = [RungResult.from_dict(line["result"]) for line in done]
+    results = [_measured(line) for line in done]
     finished = {(result.rung, result.scope) for result in results}
     evaluator = Evaluator(reader, stage.evaluation, recipe.eval.batch, recipe.eval.max_new_tokens)
     for scope in recipe.eval.scopes:
@@ -182,7 +183,7 @@ def evaluate(stage: Stage, run: Run, progress: Progress, baselines: Path | None 
     return rows
 
 
-def finished_rungs(folder: Path | None) -> list[dict[str, Any]]:
+def finished_rungs(folder: Path | None) -> FinishedRungs:
     """What a run's evaluation measured, rung by rung; none without a folder.
 
     Raises:
@@ -193,7 +194,7 @@ def finished_rungs(folder: Path | None) -> list[dict[str, Any]]:
     path = folder / LADDER
     if not path.exists():
         raise RunError(f"--baselines: expected a run with finished rungs, found no {path}; evaluate that run first")
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return [{"run": folder.name, **json.loads(line)} for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def report(folder: Path) -> Path:
@@ -210,8 +211,15 @@ def _method(rung: Rung, stage: Stage, run: Run) -> Method:
     return method
 
 
+def _measured(line: Mapping[str, Any]) -> RungResult:
+    """The result of a finished rung; one that another run measured says which."""
+    result = line["result"]
+    notes = [result["note"], f"measured in run {line['run']}" if "run" in line else ""]
+    return RungResult.from_dict({**result, "note": "; ".join(filter(None, notes))})
+
+
 def _borrowed(
-    lent: Sequence[dict[str, Any]], asked: str, scopes: Sequence[Scope], rungs: Mapping[str, tuple[Rung, Method]]
+    lent: FinishedRungs, asked: str, scopes: Sequence[Scope], rungs: Mapping[str, tuple[Rung, Method]]
 ) -> list[dict[str, Any]]:
     """Those of another run's finished rungs that asked the same and do not depend on what was trained or fitted."""
     same = [line for line in lent if line["asked"] == asked]
