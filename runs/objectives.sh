@@ -1,39 +1,53 @@
 #!/bin/sh
 # The objective study: DATA=<folder> runs/objectives.sh. Every objective alone, the sensible pairs and the brief's own
-# fault (plain MSE + CE 1:1, labels over prompt and answer), at 8x and 32x, each from the same start (the PCA inverse),
-# for the same STEPS and again for the same SECONDS_EACH; EVAL questions of XQuAD English, on which nothing was
-# chosen. The rungs of text are measured once, and again after a commit. 52 runs, about 5 hours on 2 cores. Goes on where it was
-# stopped with RESUME=--resume. Further arguments are overrides of every run.
+# fault (plain MSE + CE 1:1, labels over prompt and answer), at 8x and 32x, in three KINDS:
+#   seconds  each from the PCA inverse, for the same SECONDS_EACH
+#   after    each from the decoder that `reconstruct` made in SECONDS_EACH, for as long again
+#   steps    each from the PCA inverse, for the same STEPS
+# A step is 4 prompts; where only embeddings are compared, 8,192 tokens and twice as many rows of the vocabulary as there are
+# distinct ones; `reconstruct-prompts` gets the tokens of 4 prompts and nothing else. EVAL questions of XQuAD English, on
+# which nothing was chosen; learning rates are those that runs/rates.sh found best. The rungs of text are measured once, and
+# again after a commit. 76 runs, some 5 hours on 2 cores. Goes on where it was stopped with RESUME=--resume. Further
+# arguments are overrides of every run.
 set -eu
 cd "$(dirname "$0")/.."
 : "${DATA:?set DATA to the folder with the SQuAD-format files}"
-STEPS=${STEPS:-100}
-SECONDS_EACH=${SECONDS_EACH:-300}
-EVAL=${EVAL:-200}
+STEPS=${STEPS:-60}
+SECONDS_EACH=${SECONDS_EACH:-120}
+EVAL=${EVAL:-100}
+PROMPT_TOKENS=1360 # of 4 prompts, on average
+RATE_AFTER=1e-3
 overrides="$*"
 lender=""
 
-point() { # kind compression name weights balance
+point() { # kind compression name weights balance [override]
   name="objectives-$1-$2x/$3"
   folders="$folders out/$name"
   case $1 in
     steps) budget="train.steps=$STEPS" ;;
     seconds) budget="train.steps=null train.seconds=$SECONDS_EACH" ;;
+    after)
+      budget="train.steps=null train.seconds=$SECONDS_EACH train.lr=$RATE_AFTER"
+      budget="$budget train.start_from=out/objectives-seconds-$2x/reconstruct"
+      ;;
   esac
   if [ -z "${RESUME:-}" ] || [ ! -e "out/$name/report.html" ]; then
     # shellcheck disable=SC2086
     .venv/bin/latentwire run recipes/stage1.yaml name="$name" data.eval_limit="$EVAL" \
       method.compression="$2" objective="{weights: {$4}, balance: $5}" $budget train.batch_examples=4 \
       train.micro_examples=4 eval.scopes='[prompt]' \
-      eval.rungs="[no context, full text, raw embeddings, trained]" $lender $overrides "${RESUME:---force}"
+      eval.rungs="[no context, full text, raw embeddings, trained]" ${6:-} $lender $overrides "${RESUME:---force}"
   fi
   lender="--baselines out/$name"
 }
 
-for kind in steps seconds; do
+for kind in ${KINDS:-seconds after steps}; do
   for compression in 8 32; do
     folders=""
-    for one in reconstruct fisher prompt_lm answer_ce answer_kl on_policy_kl; do
+    point "$kind" "$compression" reconstruct "reconstruct: 1.0" shares
+    [ "$kind" = after ] || point "$kind" "$compression" reconstruct-prompts "reconstruct: 1.0" shares \
+      "train.batch_tokens=$PROMPT_TOKENS train.vocabulary_share=0"
+    for one in fisher prompt_lm answer_ce answer_kl on_policy_kl; do
       point "$kind" "$compression" "$one" "$one: 1.0" shares
     done
     for other in prompt_lm answer_ce answer_kl on_policy_kl; do
@@ -43,7 +57,7 @@ for kind in steps seconds; do
     point "$kind" "$compression" answer_kl-on_policy_kl "answer_kl: 0.5, on_policy_kl: 0.5" shares
     point "$kind" "$compression" fault "mse: 1.0, prompt_answer_ce: 1.0" plain
     # shellcheck disable=SC2086
-    .venv/bin/python runs/collect.py $folders --variant "objectives-equal-$kind-${compression}x" --paired \
+    .venv/bin/python runs/collect.py $folders --variant "objectives-$kind-${compression}x" --paired \
       --command "DATA=<folder> STEPS=$STEPS SECONDS_EACH=$SECONDS_EACH EVAL=$EVAL runs/objectives.sh $overrides"
   done
 done

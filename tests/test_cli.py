@@ -8,6 +8,8 @@ import subprocess
 import sys
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from latentwire import cli
 from latentwire.errors import RecipeError
@@ -332,3 +334,29 @@ def test_grid_entry_without_values_is_refused():
 
 def test_grid_is_the_product_of_its_axes():
     assert cli.combinations(["a=1,2", "b=3"]) == [["a=1", "b=3"], ["a=2", "b=3"]]
+
+
+def test_training_starts_from_the_weights_of_an_earlier_run(recipe, tmp_path, capsys):
+    first = tmp_path / "tiny"
+
+    def train(*overrides):
+        return call(capsys, "train", recipe, "--out", tmp_path, *overrides)
+
+    def weights(name):
+        return load_file(tmp_path / name / "weights.safetensors")["decoder.full"]
+
+    assert train()[0] == 0
+    assert train("name=next", f"train.start_from={first}", "train.lr=1e-9", "train.seed=1")[0] == 0
+    assert train("name=anew", "train.lr=1e-9", "train.seed=1")[0] == 0
+    torch.testing.assert_close(weights("next"), weights("tiny"), atol=1e-6, rtol=0)
+    assert (weights("anew") - weights("tiny")).abs().max() > 1e-3
+    for wrong, words in (
+        ([f"train.start_from={tmp_path / 'none'}"], "found no run in"),
+        ([f"train.start_from={first}", "method.compression=2"], "expected a run of"),
+    ):
+        code, _, found = train("name=other", *wrong)
+        assert (code, len(found.strip().splitlines())) == (2, 1)
+        assert words in found
+        assert not (tmp_path / "other" / "weights.safetensors").exists()
+    assert train(f"train.start_from={first}", "--force")[0] == 2
+    assert weights("tiny").abs().max() > 1e-3

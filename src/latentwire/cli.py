@@ -25,6 +25,7 @@ from latentwire.bars import Bars
 from latentwire.config import Recipe, combinations, dump, load_recipe
 from latentwire.doctor import examine
 from latentwire.dryrun import plan
+from latentwire.earlier import LADDER, FinishedRungs, finished_rungs, starting_weights
 from latentwire.errors import LatentWireError, RecipeError
 from latentwire.reader.load import list_models
 from latentwire.report.folder import read_rows, read_run
@@ -105,7 +106,7 @@ def evaluate(
     with Run(folder / loaded.name) as opened:
         if opened.has("rows.jsonl") and not force:
             raise RecipeError(f"{opened.folder} holds rows already; add --force to measure again")
-        rows = _evaluate(_prepare(loaded), opened, pipeline.finished_rungs(baselines))
+        rows = _evaluate(_prepare(loaded), opened, finished_rungs(baselines))
     _show_result(folder / loaded.name, rows, as_json)
 
 
@@ -132,7 +133,7 @@ def sweep(
         loaded = load_recipe(recipe, [*overrides, f"name={name}"])
         if not (resume and (folder / name / "rows.jsonl").exists()):
             err.print(f"[bold]{' '.join(overrides)}[/bold]")
-            lenders = [point.folder for point in points if (point.folder / pipeline.LADDER).exists()]
+            lenders = [point.folder for point in points if (point.folder / LADDER).exists()]
             _run(loaded, folder / name, force, resume, lenders[-1] if lenders else None)
         points.append(SweepPoint(dict(one.split("=", 1) for one in overrides), folder / name))
     page = write_sweep_report(folder / f"{base.name}-sweep", points)
@@ -164,7 +165,7 @@ def doctor(as_json: Json = False) -> None:
 
 
 def _run(recipe: Recipe, folder: Path, force: bool, resume: bool, baselines: Path | None) -> list[Row]:
-    lent = pipeline.finished_rungs(baselines)  # before --force empties a folder that may be the same
+    lent = finished_rungs(baselines)  # before --force empties a folder that may be the same
     with Run(folder) as opened:
         stage, _ = _train(recipe, opened, force, resume)
         rows = _evaluate(stage, opened, lent)
@@ -175,12 +176,13 @@ def _run(recipe: Recipe, folder: Path, force: bool, resume: bool, baselines: Pat
 def _train(recipe: Recipe, opened: Run, force: bool, resume: bool) -> tuple[pipeline.Stage, Trained]:
     if force and resume:
         raise RecipeError("expected --force or --resume, got both; --force would remove what --resume goes on from")
+    weights = starting_weights(recipe)
     if force:
         opened.clear()
     pipeline.refuse_begun(opened, resume)
     stage = _prepare(recipe)
     with (bars := Bars(err)).bars, _interruption() as interrupted:
-        return stage, pipeline.train(stage, opened, bars, resume, interrupted)
+        return stage, pipeline.train(stage, opened, bars, resume, interrupted, weights)
 
 
 def _prepare(recipe: Recipe) -> pipeline.Stage:
@@ -188,7 +190,7 @@ def _prepare(recipe: Recipe) -> pipeline.Stage:
         return pipeline.prepare(recipe, bars)
 
 
-def _evaluate(stage: pipeline.Stage, opened: Run, lent: pipeline.FinishedRungs) -> list[Row]:
+def _evaluate(stage: pipeline.Stage, opened: Run, lent: FinishedRungs) -> list[Row]:
     with (bars := Bars(err)).bars:
         return pipeline.evaluate(stage, opened, bars, lent)
 

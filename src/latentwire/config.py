@@ -59,8 +59,12 @@ class ObjectiveSpec(_Part):
 
 
 class TrainSpec(_Part):
-    """The one training loop's settings. `steps` or `seconds`, where given, replaces `epochs`."""
+    """The one training loop's settings. `steps` or `seconds`, where given, replaces `epochs`.
 
+    `start_from` is the folder of a finished run of the same method and reader, whose weights training goes on from.
+    """
+
+    start_from: str | None = None
     epochs: Annotated[float, Field(gt=0)] = 3.0
     steps: Positive | None = None
     seconds: Annotated[float, Field(gt=0)] | None = None
@@ -69,7 +73,6 @@ class TrainSpec(_Part):
     micro_examples: Positive | Literal["auto"] = 8
     lr: Annotated[float, Field(gt=0)] = 1e-2
     warmup: Share = 0.05
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
     clip: Annotated[float, Field(gt=0)] = 1.0
     vocabulary_share: Share = 0.1
     rollout_every: Positive = 8

@@ -1,17 +1,18 @@
 """From a recipe to a run folder: train, evaluate the ladder, write the report. What the command line calls."""
 
 import json
-import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+from torch import Tensor
 
 from latentwire.config import Recipe, Spec, build
 from latentwire.corpus import Corpus
 from latentwire.data import DATASETS, Example, Split, context_hash, refuse_overlap, shuffled
+from latentwire.earlier import LADDER, FinishedRungs, borrowed, measured
 from latentwire.errors import RunError, TrainingError
 from latentwire.evaluate import Evaluator, RungResult, measure_decoder
 from latentwire.ladder import Rung, make_rows, stage1_rungs
@@ -24,10 +25,7 @@ from latentwire.resolve import resolve
 from latentwire.runs import Run, asking_hash, provenance, training_hash
 from latentwire.train import Hooks, Trained, fit, start
 
-log = logging.getLogger("latentwire")
 PARTIAL = "ladder.partial.jsonl"
-LADDER = "ladder.jsonl"
-FinishedRungs = Sequence[dict[str, Any]]
 
 
 class Progress(Protocol):
@@ -104,8 +102,15 @@ def refuse_begun(run: Run, resume: bool) -> None:
         raise RunError(f"{run.folder} holds a run already; add --resume to go on with it or --force to replace it")
 
 
-def train(stage: Stage, run: Run, progress: Progress, resume: bool, interrupted: Callable[[], bool]) -> Trained:
-    """Train the recipe's method into the run folder, or go on where a checkpoint stands.
+def train(
+    stage: Stage,
+    run: Run,
+    progress: Progress,
+    resume: bool,
+    interrupted: Callable[[], bool],
+    weights: Mapping[str, Tensor] | None = None,
+) -> Trained:
+    """Train the recipe's method into the run folder, from `weights` where given, or go on where a checkpoint stands.
 
     Raises:
         RunError: The folder holds results and neither `--resume` nor `--force` was given.
@@ -121,6 +126,7 @@ def train(stage: Stage, run: Run, progress: Progress, resume: bool, interrupted:
         task=progress.task,
         interrupted=interrupted,
         resume=state,
+        weights=weights,
     )
     start(method, stage.reader, stage.corpus, recipe.train, hooks)
     run.start(recipe, {"decoder_parameters": decoder_parameters(method), "reader_dtype": str(stage.reader.dtype)})
@@ -158,9 +164,9 @@ def evaluate(stage: Stage, run: Run, progress: Progress, lent: FinishedRungs = (
     )
     begun = [line for line in run.lines(PARTIAL) if line["identity"] == identity]
     asked = asking_hash(recipe)
-    done = begun or _borrowed(lent, asked, recipe.eval.scopes, rungs)
+    done = begun or borrowed(lent, asked, recipe.eval.scopes, rungs)
     run.write_lines(PARTIAL, [{**line, "identity": identity} for line in done])
-    results = [_measured(line) for line in done]
+    results = [measured(line) for line in done]
     finished = {(result.rung, result.scope) for result in results}
     evaluator = Evaluator(reader, stage.evaluation, recipe.eval.batch, recipe.eval.max_new_tokens)
     for scope in recipe.eval.scopes:
@@ -183,20 +189,6 @@ def evaluate(stage: Stage, run: Run, progress: Progress, lent: FinishedRungs = (
     return rows
 
 
-def finished_rungs(folder: Path | None) -> FinishedRungs:
-    """What a run's evaluation measured, rung by rung; none without a folder.
-
-    Raises:
-        RunError: The folder holds no evaluated run.
-    """
-    if folder is None:
-        return []
-    path = folder / LADDER
-    if not path.exists():
-        raise RunError(f"--baselines: expected a run with finished rungs, found no {path}; evaluate that run first")
-    return [{"run": folder.name, **json.loads(line)} for line in path.read_text(encoding="utf-8").splitlines()]
-
-
 def report(folder: Path) -> Path:
     """Write the run's report page; returns its path."""
     return write_report(folder)
@@ -209,28 +201,6 @@ def _method(rung: Rung, stage: Stage, run: Run) -> Method:
     else:
         method.prepare(stage.reader, stage.corpus.counts)
     return method
-
-
-def _measured(line: Mapping[str, Any]) -> RungResult:
-    """The result of a finished rung; one that another run measured says which."""
-    result = line["result"]
-    notes = [result["note"], f"measured in run {line['run']}" if "run" in line else ""]
-    return RungResult.from_dict({**result, "note": "; ".join(filter(None, notes))})
-
-
-def _borrowed(
-    lent: FinishedRungs, asked: str, scopes: Sequence[Scope], rungs: Mapping[str, tuple[Rung, Method]]
-) -> list[dict[str, Any]]:
-    """Those of another run's finished rungs that asked the same and do not depend on what was trained or fitted."""
-    same = [line for line in lent if line["asked"] == asked]
-    if lent and not same:
-        log.warning(
-            "--baselines: that run put other questions, to another reader or with another commit; measuring anew"
-        )
-    wanted = {
-        (name, scope): rung.spec for name, (rung, _) in rungs.items() for scope in scopes if "decoder" not in rung.spec
-    }
-    return [line for line in same if wanted.get((line["result"]["rung"], line["result"]["scope"])) == line["spec"]]
 
 
 def _with_quality(result: RungResult, method: Method, stage: Stage, weights: np.ndarray[Any, Any]) -> RungResult:

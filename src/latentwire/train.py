@@ -3,7 +3,6 @@
 corpus ─▶ batch of step s ─▶ losses ─▶ one gradient per objective ─▶ Balance ─▶ clip ─▶ AdamW
 """
 
-import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -49,6 +48,7 @@ class Hooks:
         task: Opens a progress bar by its words; what it returns is called with the share done and a remark.
         interrupted: Asked after every step; true saves a checkpoint and raises `KeyboardInterrupt`.
         resume: A state that `checkpoint` got earlier.
+        weights: A method's tensors to start from, instead of what it fits in closed form.
     """
 
     log: Callable[[dict[str, Any]], None] = lambda record: None
@@ -56,6 +56,7 @@ class Hooks:
     task: Callable[[str], Callable[[float, str], None]] = lambda words: lambda done, remark: None
     interrupted: Callable[[], bool] = lambda: False
     resume: Mapping[str, Any] | None = None
+    weights: Mapping[str, torch.Tensor] | None = None
 
 
 def fit(
@@ -75,18 +76,20 @@ def fit(
         RecipeError: Nothing to train, or an unknown objective.
         TrainingError: A loss that is not finite.
     """
-    loop = _Loop(method, reader, corpus, objective, spec, hooks or Hooks())
-    return loop.run()
+    return _Loop(method, reader, corpus, objective, spec, hooks or Hooks()).run()
 
 
 def start(method: Method, reader: Reader, corpus: Corpus, spec: TrainSpec, hooks: Hooks) -> None:
-    """Prepare a method for training on a corpus: which tokens it may meet, and what it fits in closed form."""
+    """Prepare a method for training on a corpus: which tokens it may meet, what it fits in closed form or starts from."""
     if spec.vocabulary_share and hooks.resume is None:
         progress = hooks.task("measuring which tokens the reader expects")
         corpus.odds = expected_odds(reader, corpus, spec.micro, progress)
     elif hooks.resume is not None and hooks.resume["odds"] is not None:
         corpus.odds = hooks.resume["odds"].numpy()
-    method.prepare(reader, corpus.counts, corpus.weights(spec.vocabulary_share))
+    if hooks.weights is None:
+        method.prepare(reader, corpus.counts, corpus.weights(spec.vocabulary_share))
+    else:
+        method.load(hooks.weights, reader)
 
 
 @dataclass
@@ -107,9 +110,7 @@ class _Loop:
             raise RecipeError("expected a method with parameters to train, got one without; choose method.decoder=mlp")
         self.objectives = [OBJECTIVES[name] for name in self.objective.weights]
         self.balance = Balance(self.objective.weights, self.objective.balance)
-        self.optimizer = torch.optim.AdamW(
-            self.parameters, lr=self.spec.lr, betas=(0.9, 0.98), weight_decay=self.spec.weight_decay, fused=True
-        )
+        self.optimizer = torch.optim.AdamW(self.parameters, self.spec.lr, (0.9, 0.98), weight_decay=0.0, fused=True)
         self.steps = planned_steps(self.corpus, self.objective, self.spec)
         if self.hooks.resume is not None:
             self._restore(self.hooks.resume)
@@ -214,8 +215,8 @@ class _Loop:
         found = []
         for number, goal in enumerate(goals):
             loss = goal.loss(batch)
-            keep = number + 1 < len(goals)
-            gradient = torch.autograd.grad(loss, self.parameters, retain_graph=keep, materialize_grads=True)
+            more = number + 1 < len(goals)
+            gradient = torch.autograd.grad(loss, self.parameters, retain_graph=more, materialize_grads=True)
             found.append((goal, list(gradient), float(loss.detach())))
         return found
 
@@ -273,9 +274,8 @@ class _Loop:
             answers = self.reader.generate(state, ROLLOUT_TOKENS)
             self.rollouts |= {index: answer.ids for index, answer in zip(part, answers, strict=True)}
 
-    def _autocast(self) -> contextlib.AbstractContextManager[Any]:
-        wanted = self.spec.precision == "bf16"
-        return torch.autocast(self.reader.device.type, dtype=torch.bfloat16) if wanted else contextlib.nullcontext()
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.reader.device.type, torch.bfloat16, enabled=self.spec.precision == "bf16")
 
     def _log(self, losses: Mapping[str, float], shares: Mapping[str, float], size: float, elapsed: float) -> None:
         self.hooks.log(

@@ -1,0 +1,78 @@
+"""What a run takes over from an earlier one: rungs that it measured (`--baselines`), weights to start from (`train.start_from`)."""
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from latentwire.config import Recipe, build
+from latentwire.errors import RunError
+from latentwire.evaluate import RungResult
+from latentwire.ladder import Rung
+from latentwire.methods import METHODS, Method
+from latentwire.reader import Scope
+from latentwire.runs import Run
+
+log = logging.getLogger("latentwire")
+LADDER = "ladder.jsonl"
+FinishedRungs = Sequence[dict[str, Any]]
+
+
+def starting_weights(recipe: Recipe) -> dict[str, Tensor] | None:
+    """The weights of the run that `train.start_from` names, None where it names none.
+
+    Raises:
+        RunError: There is no such run, it is not finished, or it has another method or reader.
+    """
+    if recipe.train.start_from is None:
+        return None
+    folder = Path(recipe.train.start_from)
+    if not (folder / "recipe.yaml").exists():
+        raise RunError(f"train.start_from: expected the folder of a finished run, found no run in {folder}")
+    with Run(folder) as other:
+        found = other.recipe()
+        if build(METHODS, found.method) != build(METHODS, recipe.method) or found.reader.name != recipe.reader.name:
+            raise RunError(
+                f"train.start_from: expected a run of {recipe.method} for {recipe.reader.name}, got one of {found.method}"
+                f" for {found.reader.name} in {folder}; name another run or use its method and reader"
+            )
+        return other.load_weights()
+
+
+def finished_rungs(folder: Path | None) -> FinishedRungs:
+    """What a run's evaluation measured, rung by rung; none without a folder.
+
+    Raises:
+        RunError: The folder holds no evaluated run.
+    """
+    if folder is None:
+        return []
+    path = folder / LADDER
+    if not path.exists():
+        raise RunError(f"--baselines: expected a run with finished rungs, found no {path}; evaluate that run first")
+    return [{"run": folder.name, **json.loads(line)} for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def measured(line: Mapping[str, Any]) -> RungResult:
+    """The result of a finished rung; one that another run measured says which."""
+    result = line["result"]
+    notes = [result["note"], f"measured in run {line['run']}" if "run" in line else ""]
+    return RungResult.from_dict({**result, "note": "; ".join(filter(None, notes))})
+
+
+def borrowed(
+    lent: FinishedRungs, asked: str, scopes: Sequence[Scope], rungs: Mapping[str, tuple[Rung, Method]]
+) -> list[dict[str, Any]]:
+    """Those of another run's finished rungs that asked the same and do not depend on what was trained or fitted."""
+    same = [line for line in lent if line["asked"] == asked]
+    if lent and not same:
+        log.warning(
+            "--baselines: that run put other questions, to another reader or with another commit; measuring anew"
+        )
+    wanted = {
+        (name, scope): rung.spec for name, (rung, _) in rungs.items() for scope in scopes if "decoder" not in rung.spec
+    }
+    return [line for line in same if wanted.get((line["result"]["rung"], line["result"]["scope"])) == line["spec"]]
