@@ -40,7 +40,7 @@ def collect(folders: list[Path], command: str) -> dict[str, Any]:
     """The blocks run, train, meta and rows of a result file."""
     recipes = [yaml.safe_load(portable((folder / "recipe.yaml").read_text())) for folder in folders]
     found = [json.loads((folder / "provenance.json").read_text()) for folder in folders]
-    rows = [json.loads(line) for folder in folders for line in (folder / "rows.jsonl").read_text().splitlines()]
+    rows = [json.loads(line) for folder in folders for line in (folder / "rows.jsonl").read_text().split("\n") if line]
     keys = ("commit", "hardware", "threads", "python", "versions")
     return {
         "run": {"command": command, **{key: found[0][key] for key in keys}},
@@ -76,9 +76,9 @@ def paired(folders: list[Path]) -> list[dict[str, Any]]:
 
 def _answers(folder: Path) -> dict[str, Any]:
     """Ids, contexts, and per question the NLL and F1 of what the run trained and of raw embeddings."""
-    rows = [json.loads(line) for line in (folder / "rows.jsonl").read_text().splitlines()]
+    rows = [json.loads(line) for line in (folder / "rows.jsonl").read_text().split("\n") if line]
     trained = next(row for row in rows if row["trained"])
-    lines = [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (folder / "predictions.jsonl").read_text().split("\n") if line]
     kinds = {
         kind: [line for line in lines if (line["rung"], line["scope"]) == (rung, trained["scope"])]
         for kind, rung in (("trained", trained["rung"]), ("raw", "raw embeddings"))

@@ -1,6 +1,6 @@
 #!/bin/sh
-# The objective study: DATA=<folder> runs/objectives.sh. Every objective alone, the sensible pairs and the brief's own
-# fault (plain MSE + CE 1:1, labels over prompt and answer), at 8x and 32x, in three KINDS:
+# The objective study: DATA=<folder> runs/objectives.sh. Every objective alone, the sensible pairs and an earlier
+# attempt's fault (plain MSE + CE 1:1, labels over prompt and answer), at 8x and 32x, in three KINDS:
 #   seconds  each from the PCA inverse, for the same SECONDS_EACH
 #   after    each from the decoder that `reconstruct` made in SECONDS_EACH, for as long again
 #   steps    each from the PCA inverse, for the same STEPS

@@ -34,6 +34,16 @@ def counts_of(reader, scope="prompt", examples=QUESTIONS):
     return np.bincount(ids, minlength=reader.vocab_size)
 
 
+def next_logits(reader, state):
+    """Logits `[B, V]` of the token that follows what a state has read."""
+    return reader.head(state.hidden)
+
+
+def scored(reader, state, labels):
+    """Logits `[B, A, V]` that predict each label."""
+    return reader.head(reader.answer_states(state, labels))
+
+
 def carried(method, prompts, reader) -> Prefix:
     """The prompts' slots after encoding, wire and decoding."""
     latents = method.encode([prompt.slot for prompt in prompts], reader)

@@ -285,7 +285,7 @@ def test_a_users_error_is_one_line_and_exit_code_2(arguments, words, capsys):
 
 def test_debug_shows_the_traceback():
     done = subprocess.run(
-        [sys.executable, "-m", "latentwire.cli", "--debug", "run", "nowhere.yaml"],
+        [sys.executable, "-m", "latentwire", "--debug", "run", "nowhere.yaml"],
         capture_output=True,
         text=True,
         check=False,
@@ -360,3 +360,61 @@ def test_training_starts_from_the_weights_of_an_earlier_run(recipe, tmp_path, ca
         assert not (tmp_path / "other" / "weights.safetensors").exists()
     assert train(f"train.start_from={first}", "--force")[0] == 2
     assert weights("tiny").abs().max() > 1e-3
+
+
+def test_force_keeps_the_old_run_until_all_that_the_recipe_names_is_found(recipe, tmp_path, capsys):
+    assert call(capsys, "train", recipe, "--out", tmp_path)[0] == 0
+    weights = (tmp_path / "tiny" / "weights.safetensors").read_bytes()
+    for wrong in ("data.train=[{name: squad, path: nowhere.json}]", "method.compresion=4", "eval.rungs=[full test]"):
+        assert call(capsys, "run", recipe, wrong, "--out", tmp_path, "--force")[0] == 2, wrong
+        assert (tmp_path / "tiny" / "weights.safetensors").read_bytes() == weights, wrong
+
+
+def test_unknown_names_within_the_recipes_parts_are_told_at_once(recipe, tmp_path, capsys):
+    wrong = ("method.compresion=4", "data.eval={name: fact}", "objective.weights={reconstrct: 1}")
+    code, _, words = call(capsys, "run", recipe, *wrong, "--out", tmp_path)
+    assert (code, len(words.strip().splitlines())) == (2, 1)
+    for hint in ("'compresion': did you mean 'compression'", "'facts'", "'reconstruct'"):
+        assert hint in words
+
+
+def test_resumed_run_that_was_finished_measures_nothing_again(recipe, tmp_path, capsys, measured):
+    small = "eval.rungs=[no context, full text, raw embeddings, trained]"
+    assert call(capsys, "run", recipe, small, "--out", tmp_path)[0] == 0
+
+    def rows():
+        lines = (tmp_path / "tiny" / "rows.jsonl").read_text().splitlines()
+        return [{**json.loads(line), "train_seconds": None} for line in lines]
+
+    before = rows()
+    measured.clear()
+    assert call(capsys, "run", recipe, small, "--out", tmp_path, "--resume")[0] == 0
+    assert measured == []
+    assert rows() == before
+
+
+def test_rows_name_the_commit_that_measured_them(recipe, tmp_path, capsys):
+    small = "eval.rungs=[no context, full text, raw embeddings]"
+    assert call(capsys, "train", recipe, "--out", tmp_path)[0] == 0
+    path = tmp_path / "tiny" / "provenance.json"
+    facts = json.loads(path.read_text())
+    path.write_text(json.dumps({**facts, "commit": "of the training", "threads": 999}))
+    code, out, _ = call(capsys, "eval", recipe, small, "--out", tmp_path, "--json")
+    assert code == 0
+    assert {(row["commit"], row["threads"]) for row in json.loads(out)["rows"]} == {(facts["commit"], facts["threads"])}
+
+
+def test_decoder_without_parameters_is_run_without_training(recipe, tmp_path, capsys):
+    small = "eval.rungs=[no context, full text, raw embeddings, trained]"
+    code, out, words = call(capsys, "run", recipe, small, "method.decoder=codebook_hard", "--out", tmp_path, "--json")
+    assert code == 0, words
+    row = json.loads(out)["rows"][3]
+    assert (row["rung"], row["agreement"], row["train_seconds"]) == ("pca 4x, codebook_hard", 1.0, 0.0)
+
+
+def test_plain_install_says_what_the_command_line_needs():
+    code = "import sys; sys.modules['typer'] = None; from latentwire.__main__ import main; main()"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert found.returncode == 2
+    assert "expected typer to be installed" in found.stderr
+    assert len(found.stderr.strip().splitlines()) == 1

@@ -149,3 +149,12 @@ def test_recipe_stays_small_enough_to_know():
     parts = (DataSpec, ReaderSpec, ObjectiveSpec, TrainSpec, EvalSpec, VerdictSpec)
     assert sum(len(part.model_fields) for part in parts) + 2 <= 45
     assert set(Recipe.model_fields) == {"name", "data", "reader", "method", "objective", "train", "eval", "verdict"}
+
+
+def test_verdict_lines_are_stage_1s_as_a_ratio_or_as_f1_and_rise():
+    reader = {"name": "x", "reader": {"name": "tiny"}}
+    ratio, f1 = make_recipe(reader).verdict, make_recipe({**reader, "verdict": {"measure": "f1"}}).verdict
+    assert (ratio.target, ratio.success, ratio.failure) == pytest.approx((70 / 82, 65 / 82, 50 / 82))
+    assert (f1.target, f1.success, f1.failure) == (0.70, 0.65, 0.50)
+    with pytest.raises(RecipeError, match="must rise"):
+        make_recipe({**reader, "verdict": {"target": 0.5}})

@@ -14,7 +14,7 @@ from latentwire.methods.embeddings import RawEmbeddings
 from latentwire.methods.per_token import PerToken
 from latentwire.reader import IGNORE, Inputs, Layout, Reader, fork
 from latentwire.train import fit
-from questions import QUESTIONS, carried, checksum, counts_of, true_inputs
+from questions import QUESTIONS, carried, checksum, counts_of, next_logits, scored, true_inputs
 from tiny import FAMILIES, tiny_model, tiny_reader
 
 SCOPES = ("prompt", "context")
@@ -48,13 +48,13 @@ def test_a_batch_equals_its_rows_one_by_one(family, shots):
     reader = tiny_reader(family, shots=shots)
     prompts, labels = prompts_of(reader, "context"), labels_of(reader)
     state = reader.prefill(true_inputs(reader, prompts))
-    scores = reader.score(state, labels)
+    scores = scored(reader, state, labels)
     answers = reader.generate(fork(state), 12)
     for row, prompt in enumerate(prompts):
         due = labels[row] != IGNORE
         alone = reader.prefill(true_inputs(reader, [prompt]))
-        close(state.logits[row], alone.logits[0])
-        close(scores[row][due], reader.score(alone, labels[row : row + 1, due])[0])
+        close(next_logits(reader, state)[row], next_logits(reader, alone)[0])
+        close(scores[row][due], scored(reader, alone, labels[row : row + 1, due])[0])
         assert answers[row] == reader.generate(alone, 12)[0]
 
 
@@ -69,9 +69,9 @@ def test_a_batch_equals_its_rows_where_the_answer_leaves_the_sliding_window():
     reader = Reader(wide, tokenizer, "wide", Layout("plain", 1), "wide")
     prompts = prompts_of(reader)
     labels = torch.arange(40).repeat(len(prompts), 1) + 10
-    scores = reader.score(reader.prefill(true_inputs(reader, prompts), 40), labels)
+    scores = scored(reader, reader.prefill(true_inputs(reader, prompts), 40), labels)
     for row, prompt in enumerate(prompts):
-        close(scores[row], reader.score(reader.prefill(true_inputs(reader, [prompt])), labels[row : row + 1])[0])
+        close(scores[row], scored(reader, reader.prefill(true_inputs(reader, [prompt])), labels[row : row + 1])[0])
 
 
 @torch.no_grad()
@@ -83,7 +83,7 @@ def test_padding_on_the_left_changes_nothing(reader):
         torch.cat([garbage, inputs.embeds], dim=1),
         torch.cat([torch.zeros(rows, 9, dtype=torch.bool), inputs.mask], dim=1),
     )
-    close(reader.prefill(padded).logits, reader.prefill(inputs).logits)
+    close(next_logits(reader, reader.prefill(padded)), next_logits(reader, reader.prefill(inputs)))
     assert reader.generate(reader.prefill(padded), 8) == reader.generate(reader.prefill(inputs), 8)
     close(reader.hidden_states(padded)[:, 9:][inputs.mask], reader.hidden_states(inputs)[inputs.mask])
 
@@ -91,7 +91,7 @@ def test_padding_on_the_left_changes_nothing(reader):
 @torch.no_grad()
 def test_score_equals_one_full_forward(reader):
     prompts, labels = prompts_of(reader), labels_of(reader)
-    scores = reader.score(reader.prefill(true_inputs(reader, prompts)), labels)
+    scores = scored(reader, reader.prefill(true_inputs(reader, prompts)), labels)
     for row, prompt in enumerate(prompts):
         answer = labels[row][labels[row] != IGNORE].tolist()
         full = logits_of_ids(reader, (*prompt.ids, *answer))
@@ -101,15 +101,15 @@ def test_score_equals_one_full_forward(reader):
 @torch.no_grad()
 def test_score_of_one_label_is_what_the_prefill_predicts(reader):
     state = reader.prefill(true_inputs(reader, prompts_of(reader)))
-    assert torch.equal(reader.score(state, labels_of(reader)[:, :1])[:, 0], state.logits)
+    assert torch.equal(reader.answer_states(state, labels_of(reader)[:, :1])[:, 0], state.hidden)
 
 
 @torch.no_grad()
 def test_score_leaves_the_state_usable(reader):
     prompts = prompts_of(reader)
     state = reader.prefill(true_inputs(reader, prompts))
-    first = reader.score(state, labels_of(reader))
-    assert torch.equal(reader.score(state, labels_of(reader)), first)
+    first = scored(reader, state, labels_of(reader))
+    assert torch.equal(scored(reader, state, labels_of(reader)), first)
     assert reader.generate(state, 6) == reader.generate(reader.prefill(true_inputs(reader, prompts)), 6)
 
 
@@ -134,9 +134,9 @@ def test_extending_twice_equals_extending_once(reader):
     _, middle = reader.extend(fork(state), ids[:, :2], seen[:, :2])
     rest, later = reader.extend(middle, ids[:, 2:], seen[:, 2:])
     close(rest, whole[:, 2:])
-    close(later.logits, end.logits)
+    close(later.hidden, end.hidden)
     assert torch.equal(later.mask, end.mask)
-    close(whole[1], logits_of_ids(reader, (*prompts[1].ids, *ids[1].tolist()))[-6:])
+    close(reader.head(whole[1]), logits_of_ids(reader, (*prompts[1].ids, *ids[1].tolist()))[-6:])
 
 
 @torch.no_grad()
@@ -174,7 +174,7 @@ def test_head_scales_logits_where_the_model_does(family, own):
         getattr(transformers, f"{family}ForCausalLM")(config), tokenizer, family, Layout("plain", 0), family
     )
     prompt = prompts_of(reader)[0]
-    close(reader.prefill(true_inputs(reader, [prompt])).logits[0], logits_of_ids(reader, prompt.ids)[-1])
+    close(next_logits(reader, reader.prefill(true_inputs(reader, [prompt])))[0], logits_of_ids(reader, prompt.ids)[-1])
 
 
 def speaking(stop, style="plain", tokenizer=None):
@@ -270,7 +270,7 @@ def test_embeddings_are_table_rows_where_nothing_is_scaled(family):
 
 
 def test_table_in_chunks_is_the_whole_table(reader, monkeypatch):
-    monkeypatch.setattr("latentwire.reader.TABLE_ROWS", 100)
+    monkeypatch.setattr("latentwire.reader.TABLE_BYTES", 100 * 4 * reader.width)
     chunks = list(reader.table())
     assert [len(rows) for rows, _ in chunks] == [100] * 5 + [reader.vocab_size - 500]
     assert torch.equal(torch.cat([embeds for _, embeds in chunks]), reader.embed(torch.arange(reader.vocab_size)))

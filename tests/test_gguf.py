@@ -141,6 +141,7 @@ def test_harmed_cache_is_rebuilt_with_the_same_weights(file: Path, caplog: pytes
         (home / "config.json").write_text("{}")
     else:
         (home / {"no manifest": "manifest.json", "no tokenizer": "tokenizer.json"}[harm]).unlink()
+    caplog.clear()
     with caplog.at_level(logging.INFO, "latentwire"):
         loaded = load(file)
     assert any(record.levelno == logging.WARNING and "damaged" in record.getMessage() for record in caplog.records)

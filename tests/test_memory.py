@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from latentwire.evaluate import measure_decoder
+from latentwire.data import DATASETS
+from latentwire.evaluate import Evaluator, measure_decoder
 from latentwire.methods.decoders import SEARCH_BYTES, nearest_rows
 from latentwire.methods.per_token import PerToken
 from latentwire.objectives import LOGIT_BYTES, cross_entropy, divergence
@@ -99,7 +100,7 @@ def test_measuring_a_decoder_copies_no_table_and_finds_the_same_tokens(monkeypat
     weights = np.zeros(reader.vocab_size, dtype=np.int64)
     weights[40:400:60] = 3
     whole = measure_decoder(method, reader, weights)
-    monkeypatch.setattr("latentwire.reader.TABLE_ROWS", 50)
+    monkeypatch.setattr("latentwire.reader.TABLE_BYTES", 50 * 4 * reader.width)
     with PeakMemory(method._sent, reader.model.get_input_embeddings().weight) as memory:
         chunked = measure_decoder(method, reader, weights)
     assert chunked == whole
@@ -127,3 +128,38 @@ def test_losses_keep_only_one_chunk_of_logits(loss, monkeypatch):
     assert hidden.grad is not None
     assert float(hidden.grad[:, 9].abs().sum()) == 0.0
     assert float(hidden.grad[:, 10].abs().sum()) > 0.0
+
+
+def test_search_in_a_wide_table_keeps_within_its_budget(monkeypatch):
+    budget = 4 * 2**20
+    monkeypatch.setattr("latentwire.methods.decoders.SEARCH_BYTES", budget)
+    table, wanted = torch.zeros(64, 2048), torch.ones(600, 2048)
+    with PeakMemory(table, wanted) as memory:
+        nearest_rows(wanted, table)
+    assert memory.peak <= 1.5 * budget
+
+
+@torch.no_grad()
+def test_scoring_an_answer_keeps_only_one_chunk_of_logits(monkeypatch):
+    reader = tiny_reader("llama")
+    examples = DATASETS["facts"]().examples("heldout", 0, 8)
+    evaluator = Evaluator(reader, examples, 8, 1)
+    hidden, labels = torch.randn(64, reader.width), torch.zeros(64, dtype=torch.long)
+    whole = evaluator._teacher_forced(hidden, labels)
+    chunk = 4 * 4 * reader.vocab_size
+    monkeypatch.setattr("latentwire.objectives.LOGIT_BYTES", chunk)
+    with PeakMemory(hidden, labels, *reader.model.parameters()) as memory:
+        chunked = evaluator._teacher_forced(hidden, labels)
+    assert chunked[0] == pytest.approx(whole[0], rel=1e-5)
+    assert chunked[1] == whole[1]
+    assert memory.peak < 5 * chunk < 64 * 4 * reader.vocab_size
+
+
+def test_quality_of_fewer_than_two_tokens_is_not_measured():
+    reader = tiny_reader("llama")
+    method = PerToken(decoder="linear", compression=4)
+    method.prepare(reader, counts_of(reader))
+    weights = np.zeros(reader.vocab_size, dtype=np.int64)
+    assert measure_decoder(method, reader, weights) is None
+    weights[7] = 3
+    assert measure_decoder(method, reader, weights) is None

@@ -119,7 +119,7 @@ def test_hard_codebook_restores_every_token_of_the_vocabulary_exactly(reader, co
 
 
 def test_soft_codebook_equals_a_plain_softmax_over_the_table(reader, corpus, monkeypatch):
-    monkeypatch.setattr("latentwire.reader.TABLE_ROWS", 100)
+    monkeypatch.setattr("latentwire.reader.TABLE_BYTES", 100 * 4 * reader.width)
     method = prepared(reader, corpus, decoder="codebook_soft")
     ids = torch.arange(0, reader.vocab_size, 7)
     decoder = method.module()

@@ -147,3 +147,12 @@ def test_positive_entries_are_those_that_a_plain_search_finds(dtype, width):
     levels[:, 0], levels[3] = -0.0, -1.0
     wanted = levels.gt(0).nonzero()
     torch.testing.assert_close(torch.stack(mlp.positive(levels), dim=1), wanted)
+
+
+@pytest.mark.parametrize("wide", [64, 576, 4096, 4472, 6400, 8192, 16_384])
+def test_widths_are_possible_and_cost_the_budget_at_every_width_of_a_reader(wide):
+    narrow = wide // 8
+    full, rest, rank = mlp.hidden_widths(wide, narrow, 10**9)
+    assert min(full, rest, rank) > 0
+    cost = full * (narrow + wide + 1) + rest * (narrow + rank + 1) + rank * wide
+    assert cost == pytest.approx(mlp.PARAMETERS, rel=0.01)

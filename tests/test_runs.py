@@ -163,3 +163,11 @@ def test_commit_of_another_projects_checkout_is_not_taken_for_ours(tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "env")}
     found = subprocess.run([sys.executable, "-c", ask], env=environment, capture_output=True, text=True, check=True)
     assert found.stdout.split() == [str(tmp_path / "env" / "latentwire" / "runs.py"), "unknown"]
+
+
+def test_line_separators_within_a_text_do_not_part_a_record(tmp_path):
+    with Run(tmp_path / "run") as run:
+        record = {"answer": "one\u2028two\u0085three"}
+        run.append("log.jsonl", record)
+        run.append("log.jsonl", record)
+        assert run.lines("log.jsonl") == [record, record]

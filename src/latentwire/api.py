@@ -6,13 +6,15 @@ from typing import Any
 import torch
 
 from latentwire.codecs import transmit
-from latentwire.config import ObjectiveSpec, TrainSpec
+from latentwire.config import ObjectiveSpec, TrainSpec, check
 from latentwire.corpus import Corpus
 from latentwire.data import Example
+from latentwire.errors import RecipeError
 from latentwire.latent import Latent
-from latentwire.methods import Method
+from latentwire.methods import Method, decoder_parameters
 from latentwire.reader import Layout, Reader, Scope, Slot
 from latentwire.reader.load import load_model
+from latentwire.resolve import settle
 from latentwire.train import Hooks, start
 from latentwire.train import fit as fit_loop
 
@@ -34,13 +36,20 @@ def fit(
 
     Returns:
         The same method, trained in place.
+
+    Raises:
+        RecipeError: An unknown keyword or a wrong value.
     """
-    spec = TrainSpec.model_validate(train)
-    corpus = Corpus(reader, examples, "prompt", spec.seed)
+    goal = check(ObjectiveSpec, {"weights": objective or {"reconstruct": 1.0}}, "objective")
+    asked = check(TrainSpec, train, "fit")
+    if asked.start_from is not None:
+        raise RecipeError("fit: start_from is for recipes; call method.load with the weights and then train")
+    corpus = Corpus(reader, examples, "prompt", asked.seed)
     method.prepare(reader, corpus.counts)
-    if any(parameter.requires_grad for parameter in method.module().parameters()):
+    if decoder_parameters(method):
+        spec = settle(asked, goal, reader, corpus)
         start(method, reader, corpus, spec, Hooks())
-        fit_loop(method, reader, corpus, ObjectiveSpec(weights=objective or {"reconstruct": 1.0}), spec)
+        fit_loop(method, reader, corpus, goal, spec)
     return method
 
 

@@ -111,9 +111,12 @@ def evaluate(
 
 
 @app.command()
-def report(run_folder: Annotated[Path, typer.Argument(help="A run folder such as out/demo.")]) -> None:
+def report(
+    run_folder: Annotated[Path, typer.Argument(help="A run folder such as out/demo.")], as_json: Json = False
+) -> None:
     """Write the report page of a run from its rows."""
-    out.print(f"report: {pipeline.report(run_folder)}")
+    page = pipeline.report(run_folder)
+    _print({"report": str(page)}, f"report: {page}", as_json)
 
 
 @app.command()
@@ -131,10 +134,9 @@ def sweep(
     for overrides in combinations(grid):
         name = f"{base.name}-sweep/" + "_".join(one.replace("=", "-").replace("/", "-") for one in overrides)
         loaded = load_recipe(recipe, [*overrides, f"name={name}"])
-        if not (resume and (folder / name / "rows.jsonl").exists()):
-            err.print(f"[bold]{' '.join(overrides)}[/bold]")
-            lenders = [point.folder for point in points if (point.folder / LADDER).exists()]
-            _run(loaded, folder / name, force, resume, lenders[-1] if lenders else None)
+        err.print(f"[bold]{' '.join(overrides)}[/bold]")
+        lenders = [point.folder for point in points if (point.folder / LADDER).exists()]
+        _run(loaded, folder / name, force, resume, lenders[-1] if lenders else None)
         points.append(SweepPoint(dict(one.split("=", 1) for one in overrides), folder / name))
     page = write_sweep_report(folder / f"{base.name}-sweep", points)
     _print(
@@ -168,7 +170,7 @@ def _run(recipe: Recipe, folder: Path, force: bool, resume: bool, baselines: Pat
     lent = finished_rungs(baselines)  # before --force empties a folder that may be the same
     with Run(folder) as opened:
         stage, _ = _train(recipe, opened, force, resume)
-        rows = _evaluate(stage, opened, lent)
+        rows = _evaluate(stage, opened, lent, resume)
     pipeline.report(folder)
     return rows
 
@@ -177,10 +179,11 @@ def _train(recipe: Recipe, opened: Run, force: bool, resume: bool) -> tuple[pipe
     if force and resume:
         raise RecipeError("expected --force or --resume, got both; --force would remove what --resume goes on from")
     weights = starting_weights(recipe)
-    if force:
-        opened.clear()
-    pipeline.refuse_begun(opened, resume)
+    if not force:
+        pipeline.refuse_begun(opened, resume)
     stage = _prepare(recipe)
+    if force:
+        opened.clear()  # not before all that the recipe names was found
     with (bars := Bars(err)).bars, _interruption() as interrupted:
         return stage, pipeline.train(stage, opened, bars, resume, interrupted, weights)
 
@@ -190,9 +193,9 @@ def _prepare(recipe: Recipe) -> pipeline.Stage:
         return pipeline.prepare(recipe, bars)
 
 
-def _evaluate(stage: pipeline.Stage, opened: Run, lent: FinishedRungs) -> list[Row]:
+def _evaluate(stage: pipeline.Stage, opened: Run, lent: FinishedRungs, resume: bool = False) -> list[Row]:
     with (bars := Bars(err)).bars:
-        return pipeline.evaluate(stage, opened, bars, lent)
+        return pipeline.evaluate(stage, opened, bars, lent, resume)
 
 
 @contextlib.contextmanager
@@ -291,7 +294,3 @@ def main() -> None:
     except typer.TyperException as error:
         err.print(f"error: {error.format_message()}", markup=False, highlight=False, soft_wrap=True)
         sys.exit(2)
-
-
-if __name__ == "__main__":
-    main()

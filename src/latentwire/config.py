@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from latentwire.errors import RecipeError
 from latentwire.registry import Registry, nearest
 
 T = TypeVar("T")
+P = TypeVar("P", bound=BaseModel)
 Spec = dict[str, Any]
 Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -97,12 +98,31 @@ class EvalSpec(_Part):
 
 
 class VerdictSpec(_Part):
-    """Where target, success and failure lie, as a ratio to the raw embeddings' F1 or as an absolute F1."""
+    """Where target, success and failure lie, as a ratio to the raw embeddings' F1 or as an absolute F1.
+
+    What is not given is 0.70, 0.65 and 0.50 of F1, or their ratios to a text that reaches 0.82.
+    """
 
     measure: Literal["ratio", "f1"] = "ratio"
-    target: float = 70 / 82
-    success: float = 65 / 82
-    failure: float = 50 / 82
+    target: float
+    success: float
+    failure: float
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        text = 1.0 if values.get("measure") == "f1" else 0.82
+        return {"target": 0.70 / text, "success": 0.65 / text, "failure": 0.50 / text, **values}
+
+    @model_validator(mode="after")
+    def _rise(self) -> "VerdictSpec":
+        if not self.failure <= self.success <= self.target:
+            raise ValueError(
+                f"must rise from failure {self.failure:g} over success {self.success:g} to target {self.target:g}"
+            )
+        return self
 
 
 class Recipe(_Part):
@@ -115,7 +135,7 @@ class Recipe(_Part):
     objective: ObjectiveSpec = ObjectiveSpec()
     train: TrainSpec = TrainSpec()
     eval: EvalSpec = EvalSpec()
-    verdict: VerdictSpec = VerdictSpec()
+    verdict: VerdictSpec = VerdictSpec.model_validate({})
 
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -139,10 +159,15 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
 
 def make_recipe(raw: Mapping[str, Any], where: str = "recipe") -> Recipe:
     """A recipe from plain values; `RecipeError` names every wrong field at once."""
+    return check(Recipe, raw, where)
+
+
+def check(kind: type[P], raw: Mapping[str, Any], where: str) -> P:
+    """A recipe or a part of one from plain values; `RecipeError` names every wrong field at once."""
     try:
-        return Recipe.model_validate(raw)
+        return kind.model_validate(raw)
     except ValidationError as error:
-        problems = [_explain(dict(item)) for item in error.errors()]
+        problems = [_explain(dict(item), kind) for item in error.errors()]
         raise RecipeError(f"{where}: {'; '.join(problems)}") from None
 
 
@@ -176,7 +201,7 @@ def build(registry: Registry[type[T]], spec: Spec) -> T:
     try:
         return TypeAdapter(entry).validate_python(fields)
     except ValidationError as error:
-        problems = "; ".join(_explain(dict(item)) for item in error.errors())
+        problems = "; ".join(_explain(dict(item), Recipe) for item in error.errors())
         raise RecipeError(f"{registry.kind} '{name}': {problems}") from None
 
 
@@ -215,19 +240,19 @@ def _expand(value: Any) -> Any:
     return [_expand(item) for item in value] if isinstance(value, list) else value
 
 
-def _explain(error: dict[str, Any]) -> str:
+def _explain(error: dict[str, Any], kind: type[BaseModel]) -> str:
     location = [str(part) for part in error["loc"]]
     place = ".".join(location)
     if error["type"] == "extra_forbidden":
-        known = _fields(location[:-1])
+        known = _fields(location[:-1], kind)
         return f"unknown field '{place}': {nearest(location[-1], known)}" if known else f"unknown field '{place}'"
     if error["type"] == "missing":
         return f"missing field '{place}'"
     return f"field '{place}': {error['msg'].lower()}, got {error['input']!r}"
 
 
-def _fields(parents: list[str]) -> list[str]:
-    part: Any = Recipe
+def _fields(parents: list[str], kind: type[BaseModel]) -> list[str]:
+    part: Any = kind
     for parent in parents:
         part = part.model_fields[parent].annotation
     return list(part.model_fields)

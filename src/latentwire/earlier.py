@@ -53,7 +53,7 @@ def finished_rungs(folder: Path | None) -> FinishedRungs:
     path = folder / LADDER
     if not path.exists():
         raise RunError(f"--baselines: expected a run with finished rungs, found no {path}; evaluate that run first")
-    return [{"run": folder.name, **json.loads(line)} for line in path.read_text(encoding="utf-8").splitlines()]
+    return [{"run": folder.name, **json.loads(line)} for line in path.read_text(encoding="utf-8").split("\n")[:-1]]
 
 
 def measured(line: Mapping[str, Any]) -> RungResult:

@@ -4,6 +4,9 @@ prompts ─▶ encode ─▶ transmit ─▶ prefix ─▶ lay in ─▶ prefill
                                                               └─▶ greedy answer
 """
 
+import contextlib
+import ctypes
+import gc
 import hashlib
 import statistics
 import time
@@ -22,6 +25,7 @@ from latentwire.data import Example
 from latentwire.methods import Counts, Method
 from latentwire.methods.decoders import nearest_rows
 from latentwire.metrics import DecoderQuality, decoder_quality, exact_match, f1
+from latentwire.objectives import positions_at_once
 from latentwire.reader import IGNORE, Inputs, Prompt, Reader, Scope
 
 
@@ -109,14 +113,14 @@ class Evaluator:
         for start in range(0, len(order), self.batch):
             chosen = order[start : start + self.batch]
             slots = [prompts[index].slot for index in chosen]
-            begin = time.perf_counter()
+            begin = self._clock()
             latents = method.encode(slots, self.reader)
-            encoded = time.perf_counter()
+            encoded = self._clock()
             received = [transmit(latent) for latent in latents]
-            arrived = time.perf_counter()
+            arrived = self._clock()
             prefix = method.prefix([latent for latent, _ in received], self.reader)
             inputs = self.reader.lay_in([prompts[index] for index in chosen], prefix)
-            decode_seconds.append((time.perf_counter() - arrived) / len(chosen))
+            decode_seconds.append((self._clock() - arrived) / len(chosen))
             encode_seconds.append((encoded - begin) / len(chosen))
             cut += method.cut(slots, latents) or []
             for index, (_, count), row in zip(chosen, received, prefix.mask, strict=True):
@@ -149,21 +153,38 @@ class Evaluator:
     def _answer(self, chosen: Sequence[int], inputs: Inputs) -> list[_Work]:
         gold = [self.reader.prompter.labels(self.examples[index].answers[0]) for index in chosen]
         labels = self.reader.pad_labels(gold)
-        begin = time.perf_counter()
+        begin = self._clock()
         state = self.reader.prefill(inputs, max(labels.shape[1], self.max_new_tokens))
-        prefilled = time.perf_counter()
-        scores = self.reader.score(state, labels)
-        scored = time.perf_counter()
+        prefilled = self._clock()
+        hidden = self.reader.answer_states(state, labels)
+        scored = self._clock()
         answers = self.reader.generate(state, self.max_new_tokens)
-        ended = time.perf_counter()
+        ended = self._clock()
         prefill, generate = (prefilled - begin) / len(chosen), (ended - scored) / len(chosen)
         works = []
         for row, (ids, answer) in enumerate(zip(gold, answers, strict=True)):
-            nll, right = _teacher_forced(scores[row], labels[row])
+            nll, right = self._teacher_forced(hidden[row], labels[row])
             same = [got == wanted for got, wanted in zip(answer.ids, ids, strict=False)]
             outcome = Outcome(answer.text, sum(nll) / len(nll), nll[0], right, sum(same) / len(ids))
             works.append(_Work(outcome, prefill, generate))
         return works
+
+    def _teacher_forced(self, hidden: Tensor, labels: Tensor) -> tuple[list[float], float]:
+        """NLL of each label, and the share that is the likeliest token; logits 64 MB at a time."""
+        size, due = positions_at_once(self.reader), labels != IGNORE
+        nll: list[float] = []
+        right = 0
+        for states, wanted in zip(hidden[due].split(size), labels[due].split(size), strict=True):
+            logits = self.reader.head(states).float()
+            nll += torch.nn.functional.cross_entropy(logits, wanted, reduction="none").tolist()
+            right += int((logits.argmax(dim=-1) == wanted).sum())
+        return nll, right / len(nll)
+
+    def _clock(self) -> float:
+        """Seconds now, once the device has done what it was given."""
+        if self.reader.device.type == "cuda":
+            torch.cuda.synchronize(self.reader.device)
+        return time.perf_counter()
 
     def _result(
         self,
@@ -179,6 +200,7 @@ class Evaluator:
         ordered = [works[index] for index in range(len(prompts))]
         outcomes = [work.outcome for work in ordered]
         peaks = [work.peak for work in ordered if work.peak is not None]
+        timed = list(works.values())[self.batch :] or ordered
         return RungResult(
             rung=name,
             scope=scope,
@@ -188,21 +210,23 @@ class Evaluator:
             bytes_on_wire=[sizes[index][0] for index in range(len(prompts))],
             num_positions=[sizes[index][1] for index in range(len(prompts))],
             encode_seconds=_median(encode_seconds),
-            prefill_seconds=_median(decode_seconds) + statistics.median(work.prefill_seconds for work in ordered),
-            generate_seconds=statistics.median(work.generate_seconds for work in ordered),
+            prefill_seconds=_median(decode_seconds) + statistics.median(work.prefill_seconds for work in timed),
+            generate_seconds=statistics.median(work.generate_seconds for work in timed),
             peak_memory_bytes=max(peaks) if peaks else None,
             note=note,
         )
 
 
 @torch.no_grad()
-def measure_decoder(method: Method, reader: Reader, weights: Counts) -> DecoderQuality:
-    """Quality of a per-token method over the tokens that `weights [V]` counts."""
+def measure_decoder(method: Method, reader: Reader, weights: Counts) -> DecoderQuality | None:
+    """Quality of a per-token method over the tokens that `weights [V]` counts; None where they are fewer than two."""
     ids = torch.from_numpy(np.flatnonzero(weights))
+    if len(ids) < 2:
+        return None
     restored = torch.cat([method.restore(part, reader) for part in ids.split(1024)])
     true = reader.embed(ids).float()
     recovered = (_nearest_embeddings(restored, reader) == true).all(dim=1)
-    return decoder_quality(restored, true, torch.from_numpy(weights)[ids], recovered)
+    return decoder_quality(restored, true, torch.from_numpy(weights)[ids].to(true.device), recovered)
 
 
 def _nearest_embeddings(restored: Tensor, reader: Reader) -> Tensor:
@@ -217,10 +241,13 @@ def _nearest_embeddings(restored: Tensor, reader: Reader) -> Tensor:
 
 
 def reset_peak_memory() -> None:
-    """Start a new measurement of peak memory (CUDA: allocated on the device; Linux: resident set)."""
+    """Start a new measurement of peak memory (CUDA: allocated on the device; Linux: resident set, freed pages handed back)."""
+    gc.collect()
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     elif Path("/proc/self/clear_refs").exists():
+        with contextlib.suppress(AttributeError):  # musl has no malloc_trim
+            ctypes.CDLL(None).malloc_trim(0)
         Path("/proc/self/clear_refs").write_text("5")
 
 
@@ -234,13 +261,6 @@ def peak_memory() -> float | None:
     lines = status.read_text().splitlines()
     peaks = [float(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM")]
     return peaks[0] if peaks else None
-
-
-def _teacher_forced(logits: Tensor, labels: Tensor) -> tuple[list[float], float]:
-    due = labels != IGNORE
-    scores, wanted = logits[due].float(), labels[due]
-    nll = torch.nn.functional.cross_entropy(scores, wanted, reduction="none")
-    return nll.tolist(), float((scores.argmax(dim=-1) == wanted).float().mean())
 
 
 def _remark(prompts: Sequence[Prompt], cut: Sequence[bool], cuts: bool) -> str:

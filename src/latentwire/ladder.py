@@ -43,12 +43,13 @@ def stage1_rungs(recipe: Recipe, reader: Reader, corpus: Corpus) -> list[Rung]:
     """Every rung of Stage 1 around the recipe's own method, or those of `eval.rungs`.
 
     Raises:
-        RecipeError: `eval.rungs` names a rung that there is not.
+        RecipeError: `eval.rungs` names a rung that there is not, or leaves out floor, text or raw embeddings.
     """
     own = {"name": recipe.method["name"], **asdict(build(METHODS, recipe.method))}  # type: ignore[call-overload]
     vector_bytes = _vector_bytes(own, reader)
     text_width = max(1, round(_text_bytes_per_token(corpus)) - INT8_SCALE_BYTES)
     size = f"{own['compression']:g}x" if own["width"] is None else f"d={own['width']}"
+    pca = {**own, "compressor": "pca"}
     rungs = [
         Rung(FLOOR, {"name": "no_context"}),
         Rung(TEXT, {"name": "full_text"}),
@@ -57,15 +58,23 @@ def stage1_rungs(recipe: Recipe, reader: Reader, corpus: Corpus) -> list[Rung]:
         Rung(TEXT_EQUAL_BYTES, {"name": "truncated", "unit": "bytes", "per_token": vector_bytes}),
         Rung(TEXT_EQUAL_POSITIONS, {"name": "truncated", "unit": "positions", "per_token": 1.0}),
         Rung(
-            "pca at the text's bytes, linear", {**own, "decoder": "linear", "width": text_width, "wire_dtype": "int8"}
+            "pca at the text's bytes, linear", {**pca, "decoder": "linear", "width": text_width, "wire_dtype": "int8"}
         ),
         Rung(f"random {size}, linear", {**own, "compressor": "random", "decoder": "linear"}),
-        Rung(f"pca {size}, linear", {**own, "decoder": "linear"}),
-        Rung(f"pca {size}, codebook_soft", {**own, "decoder": "codebook_soft"}),
-        Rung(f"pca {size}, codebook_hard", {**own, "decoder": "codebook_hard"}),
+        Rung(f"pca {size}, linear", {**pca, "decoder": "linear"}),
+        Rung(f"pca {size}, codebook_soft", {**pca, "decoder": "codebook_soft"}),
+        Rung(f"pca {size}, codebook_hard", {**pca, "decoder": "codebook_hard"}),
         Rung(f"{own['compressor']} {size}, {own['decoder']}", own, trained=True),
     ]
-    return rungs if recipe.eval.rungs is None else [_find(name, rungs) for name in recipe.eval.rungs]
+    rungs = list({rung.name: rung for rung in rungs}.values())  # the recipe's own may be one of the others
+    chosen = rungs if recipe.eval.rungs is None else [_find(name, rungs) for name in recipe.eval.rungs]
+    missing = sorted({FLOOR, TEXT, RAW} - {rung.name for rung in chosen})
+    if missing:
+        raise RecipeError(
+            f"eval.rungs: expected the rungs '{FLOOR}', '{TEXT}' and '{RAW}', which all others are measured against, got"
+            f" none named {', '.join(missing)}"
+        )
+    return chosen
 
 
 def _find(name: str, rungs: Sequence[Rung]) -> Rung:
@@ -83,20 +92,11 @@ def make_rows(
     reader: Reader,
     facts: Mapping[str, Any],
 ) -> list[Row]:
-    """Rows from results. `facts` holds the run's provenance and training figures by row field.
-
-    Raises:
-        RecipeError: A scope without its floor, raw or text rung, which every other row is measured against.
-    """
+    """Rows from results. `facts` holds the run's provenance and training figures by row field."""
     bootstrap = PairedBootstrap([context_hash(example.context) for example in examples], recipe.eval.resamples)
     rows = []
     for scope in recipe.eval.scopes:
         here = {result.rung: result for result in results if result.scope == scope}
-        missing = {FLOOR, TEXT, RAW} - here.keys()
-        if missing:
-            raise RecipeError(
-                f"eval.rungs: expected the rungs '{FLOOR}', '{TEXT}', '{RAW}', got none of {sorted(missing)}"
-            )
         for name, result in here.items():
             rung, method = rungs[name]
             row = {

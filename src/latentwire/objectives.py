@@ -138,7 +138,7 @@ def fisher(batch: TokenBatch) -> Tensor:
 
 @objective("mse", needs="tokens")
 def mse(batch: TokenBatch) -> Tensor:
-    """Plain mean squared error per entry, whose scale means nothing: only there to reproduce the brief's fault."""
+    """Plain mean squared error per entry, whose scale means nothing: only there to reproduce the earlier attempt's fault."""
     errors = (batch.restored - batch.target).square().mean(dim=1)
     return (batch.weights * errors).sum()
 
@@ -157,7 +157,7 @@ def answer_ce(batch: ExampleBatch) -> Tensor:
 
 @objective("prompt_answer_ce", needs="examples", over="both")
 def prompt_answer_ce(batch: ExampleBatch) -> Tensor:
-    """Cross-entropy over prompt and answer alike: only there to reproduce the brief's fault."""
+    """Cross-entropy over prompt and answer alike: only there to reproduce the earlier attempt's fault."""
     labels = torch.where(batch.answer_labels == IGNORE, batch.prompt_labels, batch.answer_labels)
     return cross_entropy(batch.reader, batch.hidden, labels)
 

@@ -1,6 +1,7 @@
 """From a recipe to a run folder: train, evaluate the ladder, write the report. What the command line calls."""
 
 import json
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,19 +14,23 @@ from latentwire.config import Recipe, Spec, build
 from latentwire.corpus import Corpus
 from latentwire.data import DATASETS, Example, Split, context_hash, refuse_overlap, shuffled
 from latentwire.earlier import LADDER, FinishedRungs, borrowed, measured
-from latentwire.errors import RunError, TrainingError
+from latentwire.errors import RecipeError, RegistryError, RunError, TrainingError
 from latentwire.evaluate import Evaluator, RungResult, measure_decoder
 from latentwire.ladder import Rung, make_rows, stage1_rungs
 from latentwire.methods import METHODS, Method, decoder_parameters
+from latentwire.objectives import OBJECTIVES
 from latentwire.reader import Layout, Reader, Scope
 from latentwire.reader.load import load_model
+from latentwire.registry import Registry
 from latentwire.report.report import write_report
 from latentwire.report.rows import Row
 from latentwire.resolve import resolve
 from latentwire.runs import Run, asking_hash, provenance, training_hash
 from latentwire.train import Hooks, Trained, fit, start
 
+log = logging.getLogger("latentwire")
 PARTIAL = "ladder.partial.jsonl"
+FORMAT = 2  # of weights and checkpoints; what an earlier version wrote is refused
 
 
 class Progress(Protocol):
@@ -83,7 +88,8 @@ def evaluation_examples(recipe: Recipe) -> list[Example]:
 
 
 def prepare(recipe: Recipe, progress: Progress) -> Stage:
-    """Load data and reader, refuse overlapping contexts, and resolve every `auto`."""
+    """Load data and reader, refuse overlapping contexts and unknown rungs, and resolve every `auto`."""
+    refuse_unknown(recipe)
     read = progress.task("reading data")
     train, evaluation = training_examples(recipe), evaluation_examples(recipe)
     refuse_overlap(train, evaluation)
@@ -93,7 +99,31 @@ def prepare(recipe: Recipe, progress: Progress) -> Stage:
     loaded(1.0, "")
     laid_out = progress.task(f"laying out {len(train):,} prompts")
     corpus = Corpus(reader, train, recipe.eval.scopes[0], recipe.train.seed, laid_out)
+    stage1_rungs(recipe, reader, corpus)
+    shortened = sum(prompt.truncated_tokens > 0 for prompt in corpus.prompts)
+    if shortened:
+        log.warning(f"{shortened} of {len(train)} training prompts were cut to fit the reader (reader.too_long)")
     return Stage(resolve(recipe, reader, corpus), reader, corpus, evaluation)
+
+
+def refuse_unknown(recipe: Recipe) -> None:
+    """Raise `RecipeError` that names every unknown method, data set, objective and field of theirs at once."""
+    problems = []
+    parts: list[tuple[Registry[Any], list[Spec]]]
+    parts = [(METHODS, [recipe.method]), (DATASETS, [*recipe.data.train, recipe.data.eval])]
+    for registry, specs in parts:
+        for spec in specs:
+            try:
+                build(registry, spec)
+            except (RecipeError, RegistryError) as error:
+                problems.append(str(error))
+    for name in recipe.objective.weights:
+        try:
+            OBJECTIVES[name]
+        except RegistryError as error:
+            problems.append(str(error))
+    if problems:
+        raise RecipeError("; ".join(dict.fromkeys(problems)))
 
 
 def refuse_begun(run: Run, resume: bool) -> None:
@@ -116,7 +146,7 @@ def train(
         RunError: The folder holds results and neither `--resume` nor `--force` was given.
         TrainingError: The checkpoint belongs to another recipe.
     """
-    recipe, identity = stage.recipe, training_hash(stage.recipe)
+    recipe, identity = stage.recipe, _training_identity(stage)
     refuse_begun(run, resume)
     state = _checkpoint(run, identity)
     method = build(METHODS, recipe.method)
@@ -129,41 +159,44 @@ def train(
         weights=weights,
     )
     start(method, stage.reader, stage.corpus, recipe.train, hooks)
-    run.start(recipe, {"decoder_parameters": decoder_parameters(method), "reader_dtype": str(stage.reader.dtype)})
+    facts: dict[str, Any] = {"decoder_parameters": decoder_parameters(method), "reader_dtype": str(stage.reader.dtype)}
+    facts |= {"training_identity": identity}
+    run.start(recipe, facts)
     if state is None:
         run.write("log.jsonl", b"")
     else:
         run.write_lines("log.jsonl", [line for line in run.lines("log.jsonl") if line["step"] <= state["step"]])
-    trained = fit(method, stage.reader, stage.corpus, recipe.objective, recipe.train, hooks)
+    trained = Trained(0, 0.0, len(stage.corpus.examples), {})
+    if facts["decoder_parameters"]:
+        trained = fit(method, stage.reader, stage.corpus, recipe.objective, recipe.train, hooks)
     run.save_weights(method.tensors())
-    facts = {"train_steps": trained.steps, "train_seconds": trained.seconds, "train_examples": trained.examples}
-    run.start(
-        recipe, {"decoder_parameters": decoder_parameters(method), "reader_dtype": str(stage.reader.dtype), **facts}
-    )
+    done = {"train_steps": trained.steps, "train_seconds": trained.seconds, "train_examples": trained.examples}
+    run.start(recipe, facts | done)
     return trained
 
 
-def evaluate(stage: Stage, run: Run, progress: Progress, lent: FinishedRungs = ()) -> list[Row]:
+def evaluate(stage: Stage, run: Run, progress: Progress, lent: FinishedRungs = (), resume: bool = False) -> list[Row]:
     """Climb the ladder and write rows and predictions. Rungs that an interrupted evaluation finished are kept.
 
+    With `resume`, so are those of an evaluation that was finished by the same recipe, code and machine.
     Rungs without a decoder are taken from `lent`, the `finished_rungs` of a run that put the same questions; the rows say so.
 
     Raises:
         RunError: The folder holds no trained run, or one of another recipe.
     """
     recipe, reader = stage.recipe, stage.reader
-    if training_hash(run.recipe()) != training_hash(recipe):
-        raise RunError(
-            f"expected the run in {run.folder} to be trained by this recipe, got one of another; undo the change, or"
-            " train anew with --force"
-        )
+    run.recipe()
     facts = json.loads((run.folder / "provenance.json").read_text(encoding="utf-8"))
+    if facts.get("training_identity") != _training_identity(stage):
+        raise RunError(
+            f"expected the run in {run.folder} to be trained by this recipe, reader and version, got one of another; undo"
+            " the change, or train anew with --force"
+        )
     rungs = {rung.name: (rung, _method(rung, stage, run)) for rung in stage1_rungs(recipe, reader, stage.corpus)}
-    identity = (
-        training_hash(recipe) + json.dumps(recipe.model_dump(mode="json")["eval"]) + recipe.data.model_dump_json()
-    )
-    begun = [line for line in run.lines(PARTIAL) if line["identity"] == identity]
-    asked = asking_hash(recipe)
+    asked = asking_hash(recipe, reader.fingerprint)
+    identity = asked + _training_identity(stage) + json.dumps(recipe.model_dump(mode="json")["eval"])
+    kept = run.lines(PARTIAL) or (run.lines(LADDER) if resume else [])
+    begun = [line for line in kept if line["identity"] == identity]
     done = begun or borrowed(lent, asked, recipe.eval.scopes, rungs)
     run.write_lines(PARTIAL, [{**line, "identity": identity} for line in done])
     results = [measured(line) for line in done]
@@ -182,7 +215,7 @@ def evaluate(stage: Stage, run: Run, progress: Progress, lent: FinishedRungs = (
             line = {"identity": identity, "asked": asked, "spec": rung.spec, "result": result.to_dict()}
             run.append(PARTIAL, line)
             results.append(result)
-    rows = make_rows(results, rungs, stage.evaluation, recipe, reader, {**provenance(), **facts})
+    rows = make_rows(results, rungs, stage.evaluation, recipe, reader, {**facts, **provenance()})
     run.write_lines("rows.jsonl", [row.to_dict() for row in rows])
     run.write_lines("predictions.jsonl", _predictions(results, stage.evaluation))
     (run.folder / PARTIAL).replace(run.folder / LADDER)
@@ -237,12 +270,17 @@ def _examples(spec: Spec, split: Split, seed: int, limit: int | None) -> list[Ex
     return build(DATASETS, spec).examples(split, seed, limit)
 
 
+def _training_identity(stage: Stage) -> str:
+    """Everything that decides the weights: recipe, reader, and how this version builds and saves them."""
+    return f"{training_hash(stage.recipe)}-{stage.reader.fingerprint}-{FORMAT}"
+
+
 def _checkpoint(run: Run, identity: str) -> dict[str, Any] | None:
     state = run.load_checkpoint()
     if state is not None and state["recipe"] != identity:
         raise TrainingError(
-            f"expected the checkpoint in {run.folder} to be of this recipe, got one of another; undo the change, or add"
-            " --force to start anew"
+            f"expected the checkpoint in {run.folder} to be of this recipe, reader and version, got one of another; undo"
+            " the change, or add --force to start anew"
         )
     return state
 

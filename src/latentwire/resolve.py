@@ -12,25 +12,25 @@ from latentwire.schedule import planned_steps
 
 def resolve(recipe: Recipe, reader: Reader, corpus: Corpus) -> Recipe:
     """The recipe with every `auto` replaced by what was found."""
-    precision = recipe.train.precision
-    if precision == "auto":
-        precision = "bf16" if reader.dtype == torch.bfloat16 else "fp32"
-    micro = recipe.train.micro_examples
-    if micro == "auto":
-        micro = largest_micro_batch(reader, corpus, recipe.objective, recipe.train)
-    train_spec = recipe.train.model_copy(
-        update={
-            "precision": precision,
-            "micro_examples": micro,
-            "steps": planned_steps(corpus, recipe.objective, recipe.train),
-        }
-    )
-    reader_spec = recipe.reader.model_copy(update={"dtype": str(reader.dtype).removeprefix("torch.")})
-    return recipe.model_copy(update={"train": train_spec, "reader": reader_spec})
+    found = {"dtype": str(reader.dtype).removeprefix("torch.")}
+    if recipe.reader.device_map is None:
+        found["device"] = str(reader.device)
+    train = settle(recipe.train, recipe.objective, reader, corpus)
+    return recipe.model_copy(update={"train": train, "reader": recipe.reader.model_copy(update=found)})
+
+
+def settle(spec: TrainSpec, objective: ObjectiveSpec, reader: Reader, corpus: Corpus) -> TrainSpec:
+    """The training's settings with precision, micro-batch and number of steps decided."""
+    found: dict[str, str | int] = {"steps": planned_steps(corpus, objective, spec)}
+    if spec.precision == "auto":
+        found["precision"] = "bf16" if reader.dtype == torch.bfloat16 else "fp32"
+    if spec.micro_examples == "auto":
+        found["micro_examples"] = largest_micro_batch(reader, corpus, objective, spec)
+    return spec.model_copy(update=found)
 
 
 def largest_micro_batch(reader: Reader, corpus: Corpus, objective: ObjectiveSpec, spec: TrainSpec) -> int:
-    """The most examples whose forward and backward pass fits in memory: `batch_examples`, halved until it does.
+    """The most examples whose pass through the reader fits in memory, forward and backward: `batch_examples`, or fewer.
 
     Tried on the longest prompts of the corpus. The effective batch stays the same, by accumulation.
     """

@@ -104,8 +104,7 @@ class Run:
         """All records of a JSON-lines file, none when it is missing; a half-written last line is left out."""
         path = self.folder / name
         text = path.read_text(encoding="utf-8") if path.exists() else ""
-        whole = text[: text.rfind("\n") + 1]
-        return [json.loads(line) for line in whole.splitlines()]
+        return [json.loads(line) for line in text.split("\n")[:-1]]  # splitlines would part a line at U+2028
 
     def start(self, recipe: Recipe, facts: Mapping[str, Any]) -> None:
         """Write the resolved recipe and the provenance."""
@@ -175,11 +174,11 @@ def training_hash(recipe: Recipe) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def asking_hash(recipe: Recipe) -> str:
-    """Identity of everything but the method that decides what an evaluation measures, code and machine included."""
+def asking_hash(recipe: Recipe, fingerprint: str) -> str:
+    """Identity of everything but the method that decides what an evaluation measures: reader, code and machine too."""
     data = recipe.model_dump(mode="json", include={"data": {"eval", "eval_split", "eval_limit", "eval_seed"}})
     decoding = recipe.model_dump(mode="json", include={"reader": True, "eval": {"batch", "max_new_tokens"}})
-    place = [commit(), hardware(), torch.get_num_threads()]
+    place = [fingerprint, commit(), hardware(), torch.get_num_threads()]
     return hashlib.sha256(json.dumps([data, decoding, place], sort_keys=True).encode()).hexdigest()
 
 

@@ -112,13 +112,13 @@ class _Loop:
         self.balance = Balance(self.objective.weights, self.objective.balance)
         self.optimizer = torch.optim.AdamW(self.parameters, self.spec.lr, (0.9, 0.98), weight_decay=0.0, fused=True)
         self.steps = planned_steps(self.corpus, self.objective, self.spec)
+        torch.manual_seed(self.spec.seed)
         if self.hooks.resume is not None:
             self._restore(self.hooks.resume)
 
     def run(self) -> Trained:
         start = saved = time.monotonic()
         losses: dict[str, float] = {}
-        torch.manual_seed(self.spec.seed)
         progress = self.hooks.task("training")
         while (done := self._done(time.monotonic() - start)) < 1.0:
             for group in self.optimizer.param_groups:
@@ -164,6 +164,7 @@ class _Loop:
         self.balance.averages, self.balance.updates = dict(state["averages"]), int(state["updates"])
         self.rollouts = {int(index): tuple(ids) for index, ids in state["rollouts"].items()}
         self.metric = state["metric"]
+        torch.set_rng_state(state["rng"])
 
     @cached_property
     def metric(self) -> torch.Tensor | None:
@@ -214,8 +215,7 @@ class _Loop:
     def _gradients(self, goals: Sequence[Objective], batch: Batch) -> list[tuple[Objective, Gradient, float]]:
         found = []
         for number, goal in enumerate(goals):
-            loss = goal.loss(batch)
-            more = number + 1 < len(goals)
+            loss, more = goal.loss(batch), number + 1 < len(goals)
             gradient = torch.autograd.grad(loss, self.parameters, retain_graph=more, materialize_grads=True)
             found.append((goal, list(gradient), float(loss.detach())))
         return found
@@ -296,5 +296,5 @@ class _Loop:
         values = ", ".join(f"{name} {value}" for name, value in losses.items())
         return (
             f"expected finite losses, got {values} at step {self.step} ({names}); lower train.lr and train anew with"
-            " --force or under another name. The last good checkpoint is kept"
+            " --force or under another name. An earlier checkpoint is kept"
         )

@@ -75,7 +75,7 @@ class CodebookSoft(Decoder):
 
     def forward(self, codes: Tensor) -> Tensor:
         """Embeddings `[N, D]`, by a running soft-max over chunks of the table."""
-        return torch.cat([self._average(part) for part in codes.split(1024)])
+        return torch.cat([self._average(part) for part in codes.split(256)])
 
     def _average(self, codes: Tensor) -> Tensor:
         best = torch.full((len(codes), 1), -torch.inf, device=codes.device)
@@ -102,18 +102,20 @@ def nearest_rows(queries: Tensor, table: Tensor) -> Tensor:
 
     The two nearest by matrix product, which cancels digits where norms are large, are compared again by true differences.
     """
+    columns = min(len(table), 16_384)
+    rows = max(1, SEARCH_BYTES // (16 * max(columns, table.shape[1])))
+    return torch.cat([_nearest(part, table, columns) for part in queries.split(rows)])
+
+
+def _nearest(queries: Tensor, table: Tensor, columns: int) -> Tensor:
     best = torch.full((len(queries), 2), torch.inf, device=queries.device)
     found = torch.zeros(len(queries), 2, dtype=torch.long, device=queries.device)
-    columns = min(len(table), 16_384)
-    rows = max(1, SEARCH_BYTES // (16 * columns))
-    for start in range(0, len(queries), rows):
-        part = slice(start, start + rows)
-        for first in range(0, len(table), columns):
-            distances = squared_distances(queries[part], table[first : first + columns])
-            closest = distances.topk(min(2, distances.shape[1]), largest=False)
-            merged = torch.cat([best[part], closest.values], dim=1)
-            ids = torch.cat([found[part], closest.indices + first], dim=1)
-            kept = merged.topk(2, largest=False)
-            best[part], found[part] = kept.values, ids.gather(1, kept.indices)
+    for first in range(0, len(table), columns):
+        distances = squared_distances(queries, table[first : first + columns])
+        closest = distances.topk(min(2, distances.shape[1]), largest=False)
+        merged = torch.cat([best, closest.values], dim=1)
+        ids = torch.cat([found, closest.indices + first], dim=1)
+        best, kept = merged.topk(2, largest=False)
+        found = ids.gather(1, kept)
     exact = (queries[:, None] - table[found]).square().sum(-1)
     return found.gather(1, exact.argmin(dim=1, keepdim=True))[:, 0]

@@ -7,6 +7,7 @@ code [d] ─▶ whitened, of length 1 ─▶ H units, each firing for its own to
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from latentwire.methods.compressors import Basis, moments, symmetric_eigen
 from latentwire.methods.decoders import DECODERS, SEARCH_BYTES, Decoder
@@ -21,13 +22,13 @@ COARSE_ERROR = 2**-6
 
 
 def hidden_widths(wide: int, narrow: int, vocab: int) -> tuple[int, int, int]:
-    """Units that write all `D` directions, units that write `r` of them, and `r = D / 4`.
+    """Units that write all `D` directions, units that write `r` of them, and `r`: `D / 4`, less above `D = 4472`.
 
     Half of `PARAMETERS` goes to each kind: `H1 (d + D + 1)`, and `H2 (d + r + 1) + r D`. A token needs one unit, so there
     are no more than `vocab`. 2,169 and 3,777 at 4,096 and 512; 13,869 and 41,068 at 640 and 80. The budget is the same at
     every width, because what must be learnt is the vocabulary, and that does not shrink with the reader.
     """
-    rank = wide // 4
+    rank = min(wide // 4, PARAMETERS // 4 // wide)
     full = min(PARAMETERS // 2 // (narrow + wide + 1), vocab)
     rest = min((PARAMETERS // 2 - rank * wide) // (narrow + rank + 1), vocab - full)
     return full, rest, rank
@@ -93,7 +94,9 @@ class Mlp(Decoder):
             inputs = self._normalised(codes)
             rows, units = self._firing(inputs, coarse)
             if len(units) > FIRING_AT_MOST * len(codes):
-                correction = self._dense(inputs)
+                size = max(1, SEARCH_BYTES // (8 * len(self.units)))
+                parts = [checkpoint(self._dense, part, use_reentrant=False) for part in inputs.split(size)]
+                correction = torch.cat(parts)
             else:
                 correction = self._sparse(inputs, rows, units)
             return super().forward(codes) + self.gain * (correction + self.offset)

@@ -1,9 +1,10 @@
 """`Reader`: a frozen causal LM with its tokenizer and its prompt layout. It knows no method.
 
-prompt segments + Prefix ──lay_in──▶ Inputs ──prefill──▶ State ──▶ answer logits, greedy answers
+prompt segments + Prefix ──lay_in──▶ Inputs ──prefill──▶ State ──▶ answer states, greedy answers
 """
 
 import copy
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -21,18 +22,18 @@ from latentwire.reader.prompts import Layout, Prompt, Prompter, Scope, Slot
 __all__ = ["Generation", "Inputs", "Layout", "Prefix", "Prompt", "Reader", "Scope", "Slot", "State"]
 
 IGNORE = -100
-TABLE_ROWS = 16_384
+TABLE_BYTES = 32 * 2**20
 WORTH_SHARING = 32
 ANSWER_TOKENS = 64
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class State:
-    """A reader that has read its inputs: key-value cache, mask `[B, T]`, and the next token's logits `[B, V]`."""
+    """A reader that has read its inputs: key-value cache, mask `[B, T]`, and the last position's hidden state `[B, D]`."""
 
     cache: Any
     mask: Tensor
-    logits: Tensor
+    hidden: Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ class Reader:
         name: How results name the reader.
         layout: Prompt layout.
         fingerprint: Identity of the weights.
-        max_prompt_tokens: Longest prompt; the model's own limit when None.
+        max_prompt_tokens: Longest prompt; the model's own limit, less room for an answer, when None.
         too_long: What happens to a longer one, see `Prompter`.
 
     Raises:
@@ -76,7 +77,7 @@ class Reader:
         self.tokenizer = tokenizer
         self.name = name
         self.fingerprint = fingerprint
-        limit = max_prompt_tokens or int(model.config.max_position_embeddings)
+        limit = max_prompt_tokens or getattr(model.config, "max_position_embeddings", sys.maxsize) - ANSWER_TOKENS
         self.prompter = Prompter(tokenizer, layout, limit, too_long)
         self.stop_ids = frozenset(_stop_ids(model, tokenizer) | {self.prompter.stop_id})
         self._window = getattr(model.config, "sliding_window", None) or float("inf")
@@ -111,9 +112,9 @@ class Reader:
         return embeds
 
     def table(self, rows: Tensor | None = None) -> Iterator[tuple[Tensor, Tensor]]:
-        """Pairs of row ids `[n]` and their embeddings `[n, D]` in float32, `TABLE_ROWS` at a time."""
+        """Pairs of row ids `[n]` and their embeddings `[n, D]` in float32, 32 MB at a time."""
         rows = torch.arange(self.vocab_size) if rows is None else rows
-        for chunk in rows.split(TABLE_ROWS):
+        for chunk in rows.split(max(1, TABLE_BYTES // (4 * self.width))):
             yield chunk, self.embed(chunk).float()
 
     def prompt(self, example: Example, scope: Scope) -> Prompt:
@@ -150,28 +151,27 @@ class Reader:
 
     def _read(self, embeds: Tensor, mask: Tensor, cache: Any) -> State:
         out = self._forward(mask, inputs_embeds=embeds, past_key_values=cache)
-        return State(out.past_key_values, mask, self.head(out.last_hidden_state[:, -1]))
+        return State(out.past_key_values, mask, out.last_hidden_state[:, -1])
 
     def extend(self, state: State, ids: Tensor, mask: Tensor) -> tuple[Tensor, State]:
-        """Read further ids `[B, A]` (`mask [B, A]`): logits `[B, A, V]` after each, and the new state.
+        """Read further ids `[B, A]` (`mask [B, A]`): hidden states `[B, A, D]` after each, and the new state.
 
         The cache of `state` is consumed: copy the state first (`fork`) to use it twice.
         """
         seen = torch.cat([state.mask, mask], dim=1)
         out = self._forward(seen, inputs_embeds=self.embed(ids), past_key_values=state.cache)
-        logits = self.head(out.last_hidden_state)
-        return logits, State(out.past_key_values, seen, logits[:, -1])
+        return out.last_hidden_state, State(out.past_key_values, seen, out.last_hidden_state[:, -1])
 
-    def score(self, state: State, labels: Tensor) -> Tensor:
-        """Logits `[B, A, V]` that predict each of `labels [B, A]` (padded with `IGNORE`), given the ones before it.
+    def answer_states(self, state: State, labels: Tensor) -> Tensor:
+        """Hidden states `[B, A, D]` that predict each of `labels [B, A]` (padded with `IGNORE`), given the ones before it.
 
         The state stays usable.
         """
         if labels.shape[1] == 1:
-            return state.logits[:, None]
+            return state.hidden[:, None]
         fed = labels[:, :-1]
-        logits, _ = self.extend(fork(state), fed.clamp(min=0), fed != IGNORE)
-        return torch.cat([state.logits[:, None], logits], dim=1)
+        hidden, _ = self.extend(fork(state), fed.clamp(min=0), fed != IGNORE)
+        return torch.cat([state.hidden[:, None], hidden], dim=1)
 
     def append(self, inputs: Inputs, labels: Tensor) -> Inputs:
         """The inputs followed by all labels but the last (whose logits would predict what comes after them)."""
@@ -223,10 +223,10 @@ class Reader:
     @torch.no_grad()
     def generate(self, state: State, max_new_tokens: int) -> list[Generation]:
         """Greedy answers from a state, which is consumed. Each ends at EOS, end of turn or a line break."""
-        answers: list[list[int]] = [[] for _ in range(state.logits.shape[0])]
+        answers: list[list[int]] = [[] for _ in range(len(state.hidden))]
         running = torch.ones(len(answers), dtype=torch.bool)
         for step in range(max_new_tokens):
-            tokens = state.logits.argmax(dim=-1)
+            tokens = self.head(state.hidden).argmax(dim=-1)
             for row, token in enumerate(tokens.tolist()):
                 if running[row]:
                     answers[row].append(token)
@@ -291,7 +291,7 @@ class Reader:
 
 def fork(state: State) -> State:
     """A copy of `state` whose cache can be consumed without touching the original."""
-    return State(copy.deepcopy(state.cache), state.mask, state.logits)
+    return State(copy.deepcopy(state.cache), state.mask, state.hidden)
 
 
 def _stop_ids(model: Any, tokenizer: Any) -> set[int]:

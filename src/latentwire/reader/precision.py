@@ -1,6 +1,7 @@
 """Which dtype a reader computes in when the recipe says `auto`: on a CPU, the one that is measured to be faster."""
 
 import json
+import logging
 import os
 import platform
 import tempfile
@@ -14,6 +15,7 @@ from filelock import FileLock
 
 from latentwire.reader.gguf import cache_dir
 
+log = logging.getLogger("latentwire")
 WORTH_IT = 1.2
 SHAPE = (4, 128)
 RUNS = 3
@@ -71,13 +73,20 @@ def _remembered(load: Callable[[torch.dtype], Any], fingerprint: str) -> tuple[d
     seconds = {
         str(dtype).removeprefix("torch."): forward_seconds(load(dtype)) for dtype in (torch.float32, torch.bfloat16)
     }
+    try:
+        _remember(path, {key: seconds})
+    except OSError as error:  # measuring again costs seconds
+        log.warning(f"cannot write {path} ({error.strerror}); the measurement is not kept")
+    return seconds, "measured now"
+
+
+def _remember(path: Path, found: dict[str, dict[str, float]]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_name("dtypes.json.lock")):
         handle, temporary = tempfile.mkstemp(prefix=".dtypes-", dir=path.parent)
         with os.fdopen(handle, "w") as file:
-            json.dump(_read(path) | {key: seconds}, file, indent=1)
+            json.dump(_read(path) | found, file, indent=1)
         Path(temporary).replace(path)
-    return seconds, "measured now"
 
 
 def _read(path: Path) -> dict[str, dict[str, float]]:

@@ -38,7 +38,7 @@ def run_verdict(results: RunResults) -> Verdict:
 
 
 def thresholds_of(results: RunResults) -> Thresholds:
-    """The thresholds in a run's recipe, the brief's where the recipe has none."""
+    """The thresholds in a run's recipe, Stage 1's where the recipe has none."""
     block = results.recipe.get("verdict") or {}
     if not isinstance(block, dict):
         raise RunError(f"recipe.yaml of {results.name}: 'verdict' must be a mapping, got {block!r:.40}. {AGAIN_TRAIN}")

@@ -20,7 +20,7 @@ THRESHOLD_NAMES = ("target", "success", "failure")
 class Thresholds:
     """The lines a verdict is drawn at: fractions of 1, target and success inclusive, failure exclusive.
 
-    The defaults are the brief's: on a text F1 of 82, 70 is the target, 65 a success and less than 50 a failure.
+    The defaults are Stage 1's: on a text F1 of 82, 70 is the target, 65 a success and less than 50 a failure.
     """
 
     measure: Measure = "ratio"
