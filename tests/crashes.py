@@ -1,7 +1,7 @@
 """Starts `latentwire` commands as processes of their own, to be killed; run by test_resume.py.
 
 Imports once and forks a child for each command, so that a kill costs no start-up. Reads one JSON request a line:
-`{"start": [arguments], "words": file}` answers with the child's process id, `{"wait": pid}` with its exit code, which
+`{"start": [arguments], "words": file, "threads": 1}` answers with the child's process id, `{"wait": pid}` with its exit code, which
 is minus the signal's number where a signal ended it.
 """
 
@@ -18,11 +18,12 @@ torch.set_num_threads(1)  # a pool of threads would not survive a fork
 from latentwire import cli  # noqa: E402
 
 
-def start(arguments, words):
+def start(arguments, words, threads):
     """Forks a child that runs the command line; returns its process id."""
     child = os.fork()
     if child:
         return child
+    torch.set_num_threads(threads)
     sys.argv = ["latentwire", *arguments]
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
@@ -41,7 +42,7 @@ def main():
     for line in sys.stdin:
         request = json.loads(line)
         if "start" in request:
-            answer = start(request["start"], request["words"])
+            answer = start(request["start"], request["words"], request["threads"])
         else:
             answer = os.waitstatus_to_exitcode(os.waitpid(request["wait"], 0)[1])
         print(answer, flush=True)

@@ -15,7 +15,7 @@ import torch
 import latentwire
 from latentwire.config import make_recipe
 from latentwire.errors import RunError
-from latentwire.runs import OWN, Run, provenance, training_hash
+from latentwire.runs import OWN, Run, provenance, training_identity
 
 RECIPE = {"name": "x", "reader": {"name": "r"}}
 
@@ -91,17 +91,20 @@ def test_recipe_is_read_back_as_it_was_resolved(tmp_path):
 
 
 def test_identity_of_a_training_ignores_evaluation_and_verdict_only():
-    base = training_hash(make_recipe(RECIPE))
-    assert training_hash(make_recipe({**RECIPE, "eval": {"batch": 3}, "verdict": {"measure": "f1"}})) == base
-    assert training_hash(make_recipe({**RECIPE, "data": {"eval_limit": 3}})) == base
-    assert training_hash(make_recipe({**RECIPE, "data": {"limit": 3}})) != base
-    assert training_hash(make_recipe({**RECIPE, "train": {"lr": 0.5}})) != base
+    base = training_identity(make_recipe(RECIPE), "reader")
+    assert (
+        training_identity(make_recipe({**RECIPE, "eval": {"batch": 3}, "verdict": {"measure": "f1"}}), "reader") == base
+    )
+    assert training_identity(make_recipe({**RECIPE, "data": {"eval_limit": 3}}), "reader") == base
+    assert training_identity(make_recipe({**RECIPE, "data": {"limit": 3}}), "reader") != base
+    assert training_identity(make_recipe({**RECIPE, "train": {"lr": 0.5}}), "reader") != base
+    assert training_identity(make_recipe(RECIPE), "another reader") != base
 
 
 def test_identity_of_a_training_holds_the_scope_that_its_prompts_are_laid_out_in():
-    base = training_hash(make_recipe(RECIPE))
-    assert training_hash(make_recipe({**RECIPE, "eval": {"scopes": ["prompt"]}})) == base
-    assert training_hash(make_recipe({**RECIPE, "eval": {"scopes": ["context", "prompt"]}})) != base
+    base = training_identity(make_recipe(RECIPE), "reader")
+    assert training_identity(make_recipe({**RECIPE, "eval": {"scopes": ["prompt"]}}), "reader") == base
+    assert training_identity(make_recipe({**RECIPE, "eval": {"scopes": ["context", "prompt"]}}), "reader") != base
 
 
 FULL_DISK = """

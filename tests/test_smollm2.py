@@ -1,6 +1,9 @@
 """End to end on the real SmolLM2-135M, and the README's snippet as it stands there."""
 
+import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -20,11 +23,38 @@ README = Path(__file__).parent.parent / "README.md"
 
 def test_readme_snippet_answers_its_question(capsys):
     code = re.search(r"```python\n(.*?)```", README.read_text(), re.DOTALL).group(1)
-    assert len([line for line in code.splitlines() if line.strip()]) <= 9
+    assert len([line for line in code.splitlines() if line.strip()]) <= 8
     exec(code, {})
     answer, count = capsys.readouterr().out.rsplit(maxsplit=1)
     assert answer.strip()
     assert int(count) > 1000
+
+
+def test_demo_recipe_trains_evaluates_and_reports(tmp_path):
+    """What `make demo` does, with fewer questions and steps."""
+    small = ["data.limit=60", "data.eval_limit=6", "train.steps=40", "eval.max_new_tokens=6", "eval.resamples=200"]
+    command = [sys.executable, "-m", "latentwire", "run", "recipes/demo.yaml", *small, "--out", tmp_path, "--json"]
+    found = subprocess.run(command, cwd=README.parent, capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stderr
+    rows = {row["rung"]: row for row in json.loads(found.stdout)["rows"]}
+    assert len(rows) == 12
+    assert rows["full text"]["f1"] == rows["raw embeddings"]["f1"] == rows["pca 8x, codebook_hard"]["f1"] > 0.2
+    assert rows["pca 8x, codebook_hard"]["agreement"] == rows["token ids"]["agreement"] == 1.0
+    assert rows["no context"]["f1"] < rows["full text"]["f1"]
+    trained, inverse = rows["pca 8x, mlp"], rows["pca 8x, linear"]
+    assert trained["variance_unexplained"] < 0.8 * inverse["variance_unexplained"]
+    assert trained["answer_nll"] < inverse["answer_nll"]
+    page = (tmp_path / "demo" / "report.html").read_text()
+    assert "pca 8x, mlp" in page
+    assert "smollm2-135m" in page
+
+
+@torch.no_grad()
+def test_generated_passages_have_the_promised_length():
+    reader = load_reader("smollm2-135m", dtype="float32")
+    examples = DATASETS["facts"]().examples("train", 5, 60)
+    lengths = [len(reader.prompt(example, "context").slot.ids) for example in examples]
+    assert 100 <= min(lengths) <= max(lengths) <= 250
 
 
 @torch.no_grad()

@@ -178,7 +178,7 @@ def _run(recipe: Recipe, folder: Path, force: bool, resume: bool, baselines: Pat
 def _train(recipe: Recipe, opened: Run, force: bool, resume: bool) -> tuple[pipeline.Stage, Trained]:
     if force and resume:
         raise RecipeError("expected --force or --resume, got both; --force would remove what --resume goes on from")
-    weights = starting_weights(recipe)
+    weights = starting_weights(recipe, opened.folder)
     if not force:
         pipeline.refuse_begun(opened, resume)
     stage = _prepare(recipe)

@@ -14,22 +14,26 @@ from latentwire.evaluate import RungResult
 from latentwire.ladder import Rung
 from latentwire.methods import METHODS, Method
 from latentwire.reader import Scope
-from latentwire.runs import Run
+from latentwire.runs import FORMAT, Run
 
 log = logging.getLogger("latentwire")
 LADDER = "ladder.jsonl"
 FinishedRungs = Sequence[dict[str, Any]]
 
 
-def starting_weights(recipe: Recipe) -> dict[str, Tensor] | None:
-    """The weights of the run that `train.start_from` names, None where it names none.
+def starting_weights(recipe: Recipe, own: Path) -> dict[str, Tensor] | None:
+    """The weights of the run that `train.start_from` names, None where it names none. `own` is the folder to be trained into.
 
     Raises:
-        RunError: There is no such run, it is not finished, or it has another method or reader.
+        RunError: There is no such run, it is not finished, or it has another method, reader or version.
     """
     if recipe.train.start_from is None:
         return None
     folder = Path(recipe.train.start_from)
+    if folder.resolve() == own.resolve():
+        raise RunError(
+            f"train.start_from: expected another run than {own}, which is to be trained; choose another name"
+        )
     if not (folder / "recipe.yaml").exists():
         raise RunError(f"train.start_from: expected the folder of a finished run, found no run in {folder}")
     with Run(folder) as other:
@@ -38,6 +42,11 @@ def starting_weights(recipe: Recipe) -> dict[str, Tensor] | None:
             raise RunError(
                 f"train.start_from: expected a run of {recipe.method} for {recipe.reader.name}, got one of {found.method}"
                 f" for {found.reader.name} in {folder}; name another run or use its method and reader"
+            )
+        facts = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
+        if not str(facts.get("training_identity")).startswith(f"{FORMAT}-"):
+            raise RunError(
+                f"train.start_from: expected a run of this version, got an earlier one's in {folder}; train it anew"
             )
         return other.load_weights()
 

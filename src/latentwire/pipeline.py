@@ -25,12 +25,11 @@ from latentwire.registry import Registry
 from latentwire.report.report import write_report
 from latentwire.report.rows import Row
 from latentwire.resolve import resolve
-from latentwire.runs import Run, asking_hash, provenance, training_hash
+from latentwire.runs import Run, asking_hash, provenance, training_identity
 from latentwire.train import Hooks, Trained, fit, start
 
 log = logging.getLogger("latentwire")
 PARTIAL = "ladder.partial.jsonl"
-FORMAT = 2  # of weights and checkpoints; what an earlier version wrote is refused
 
 
 class Progress(Protocol):
@@ -146,7 +145,7 @@ def train(
         RunError: The folder holds results and neither `--resume` nor `--force` was given.
         TrainingError: The checkpoint belongs to another recipe.
     """
-    recipe, identity = stage.recipe, _training_identity(stage)
+    recipe, identity = stage.recipe, training_identity(stage.recipe, stage.reader.fingerprint)
     refuse_begun(run, resume)
     state = _checkpoint(run, identity)
     method = build(METHODS, recipe.method)
@@ -187,14 +186,18 @@ def evaluate(stage: Stage, run: Run, progress: Progress, lent: FinishedRungs = (
     recipe, reader = stage.recipe, stage.reader
     run.recipe()
     facts = json.loads((run.folder / "provenance.json").read_text(encoding="utf-8"))
-    if facts.get("training_identity") != _training_identity(stage):
+    if facts.get("training_identity") != training_identity(stage.recipe, stage.reader.fingerprint):
         raise RunError(
             f"expected the run in {run.folder} to be trained by this recipe, reader and version, got one of another; undo"
             " the change, or train anew with --force"
         )
     rungs = {rung.name: (rung, _method(rung, stage, run)) for rung in stage1_rungs(recipe, reader, stage.corpus)}
     asked = asking_hash(recipe, reader.fingerprint)
-    identity = asked + _training_identity(stage) + json.dumps(recipe.model_dump(mode="json")["eval"])
+    identity = (
+        asked
+        + training_identity(stage.recipe, stage.reader.fingerprint)
+        + json.dumps(recipe.model_dump(mode="json")["eval"])
+    )
     kept = run.lines(PARTIAL) or (run.lines(LADDER) if resume else [])
     begun = [line for line in kept if line["identity"] == identity]
     done = begun or borrowed(lent, asked, recipe.eval.scopes, rungs)
@@ -268,11 +271,6 @@ def _predictions(results: Sequence[RungResult], examples: Sequence[Example]) -> 
 
 def _examples(spec: Spec, split: Split, seed: int, limit: int | None) -> list[Example]:
     return build(DATASETS, spec).examples(split, seed, limit)
-
-
-def _training_identity(stage: Stage) -> str:
-    """Everything that decides the weights: recipe, reader, and how this version builds and saves them."""
-    return f"{training_hash(stage.recipe)}-{stage.reader.fingerprint}-{FORMAT}"
 
 
 def _checkpoint(run: Run, identity: str) -> dict[str, Any] | None:

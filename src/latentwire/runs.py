@@ -28,6 +28,7 @@ from torch import Tensor
 from latentwire.config import Recipe, dump, make_recipe
 from latentwire.errors import RunError
 
+FORMAT = 2  # of weights and checkpoints; what an earlier version wrote is refused
 RESULTS = ("rows.jsonl", "predictions.jsonl", "report.html", "report.md")
 OWN = (
     "recipe.yaml",
@@ -165,13 +166,16 @@ def atomic_write(path: Path, fill: Callable[[Path], object]) -> None:
         raise _unwritable(path, error) from None
 
 
-def training_hash(recipe: Recipe) -> str:
-    """Identity of everything that decides the weights; evaluation and verdict may change without retraining."""
+def training_identity(recipe: Recipe, fingerprint: str) -> str:
+    """Everything that decides the weights: recipe, reader, and how this version builds and saves them.
+
+    Evaluation and verdict may change without retraining.
+    """
     parts = recipe.model_dump(mode="json", include={"data", "reader", "method", "objective", "train"})
     for key in ("eval", "eval_split", "eval_limit", "eval_seed"):
         parts["data"].pop(key)
     parts["scope"] = recipe.eval.scopes[0]  # training prompts are laid out in the first scope
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    return f"{FORMAT}-{fingerprint}-{hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()}"
 
 
 def asking_hash(recipe: Recipe, fingerprint: str) -> str:

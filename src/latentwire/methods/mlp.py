@@ -106,7 +106,7 @@ class Mlp(Decoder):
 
     @torch.no_grad()
     def _firing(self, inputs: Tensor, coarse: bool) -> tuple[Tensor, Tensor]:
-        """Pairs of input row and unit whose activation is above zero, by rows; 16 MB of activations at once.
+        """Pairs of input row and unit whose activation is above zero, by rows; 16 MB of activations at once on a CPU.
 
         `coarse` computes them in bf16, and thresholds lower by the largest error of that let some pairs in that do not fire.
         """
@@ -116,7 +116,8 @@ class Mlp(Decoder):
             table, thresholds, inputs = table.bfloat16(), thresholds.bfloat16(), inputs.bfloat16()
         spare = -len(table) % (8 // table.element_size())
         table, thresholds = F.pad(table, (0, 0, 0, spare)), F.pad(thresholds, (0, spare), value=-1.0)
-        size = max(1, FIRING_BYTES // (table.element_size() * len(table)))
+        budget = FIRING_BYTES if table.device.type == "cpu" else SEARCH_BYTES
+        size = max(1, budget // (table.element_size() * len(table)))
         rows, units = [], []
         for number, part in enumerate(inputs.split(size)):
             found = positive(torch.addmm(thresholds, part, table.T))
