@@ -50,9 +50,9 @@ def collect(folders: list[Path], command: str) -> dict[str, Any]:
     }
 
 
-def paired(folders: list[Path]) -> list[dict[str, Any]]:
+def paired(folders: list[Path], scope: str) -> list[dict[str, Any]]:
     """Differences of what each run trained to raw embeddings and to the first run's: answer NLL and F1, with intervals."""
-    found = [_answers(folder) for folder in folders]
+    found = [_answers(folder, scope) for folder in folders]
     first = found[0]
     if any(one["ids"] != first["ids"] for one in found):
         raise SystemExit("expected the same questions in all runs, got others; evaluate them alike")
@@ -65,6 +65,7 @@ def paired(folders: list[Path]) -> list[dict[str, Any]]:
     return [
         {
             "run": folder.name,
+            "scope": scope,
             "over_raw": {measure: difference(one["trained"], one["raw"], measure) for measure in ("answer_nll", "f1")},
             "over_first": {
                 measure: difference(one["trained"], first["trained"], measure) for measure in ("answer_nll", "f1")
@@ -74,13 +75,13 @@ def paired(folders: list[Path]) -> list[dict[str, Any]]:
     ]
 
 
-def _answers(folder: Path) -> dict[str, Any]:
+def _answers(folder: Path, scope: str) -> dict[str, Any]:
     """Ids, contexts, and per question the NLL and F1 of what the run trained and of raw embeddings."""
     rows = [json.loads(line) for line in (folder / "rows.jsonl").read_text().split("\n") if line]
     trained = next(row for row in rows if row["trained"])
     lines = [json.loads(line) for line in (folder / "predictions.jsonl").read_text().split("\n") if line]
     kinds = {
-        kind: [line for line in lines if (line["rung"], line["scope"]) == (rung, trained["scope"])]
+        kind: [line for line in lines if (line["rung"], line["scope"]) == (rung, scope)]
         for kind, rung in (("trained", trained["rung"]), ("raw", "raw embeddings"))
     }
     return {
@@ -104,7 +105,8 @@ def main() -> None:
     arguments = parser.parse_args()
     result = collect(arguments.folders, arguments.command)
     if arguments.paired:
-        result["meta"]["paired"] = paired(arguments.folders)
+        scopes = dict.fromkeys(row["scope"] for row in result["rows"] if row["trained"])
+        result["meta"]["paired"] = [pair for scope in scopes for pair in paired(arguments.folders, scope)]
     trained = next(row for row in result["rows"] if row["trained"])
     path = arguments.results / trained["dataset"] / f"{trained['method']}--{arguments.variant}.json"
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -6,7 +6,8 @@
 #   steps    each from the PCA inverse, for the same STEPS
 # A step is 4 prompts; where only embeddings are compared, 8,192 tokens and twice as many rows of the vocabulary as there are
 # distinct ones; `reconstruct-prompts` gets the tokens of 4 prompts and nothing else. EVAL questions of XQuAD English, on
-# which nothing was chosen; learning rates are those that runs/rates.sh found best. The rungs of text are measured once, and
+# which nothing was chosen; the learning rates (the recipe's 1e-2, and RATE_AFTER) are those that runs/rates.sh found best.
+# `after` is evaluated in scope `context` too, where no decoded template can help. The rungs of text are measured once, and
 # again after a commit. 76 runs, some 5 hours on 2 cores. Goes on where it was stopped with RESUME=--resume. Further
 # arguments are overrides of every run.
 set -eu
@@ -16,26 +17,30 @@ STEPS=${STEPS:-60}
 SECONDS_EACH=${SECONDS_EACH:-120}
 EVAL=${EVAL:-100}
 PROMPT_TOKENS=1360 # of 4 prompts, on average
-RATE_AFTER=1e-3
+RATE_AFTER=3e-3
+RATE_AFTER_ON_POLICY=1e-3
 overrides="$*"
 lender=""
 
 point() { # kind compression name weights balance [override]
   name="objectives-$1-$2x/$3"
   folders="$folders out/$name"
+  scopes='[prompt]'
   case $1 in
     steps) budget="train.steps=$STEPS" ;;
     seconds) budget="train.steps=null train.seconds=$SECONDS_EACH" ;;
     after)
       budget="train.steps=null train.seconds=$SECONDS_EACH train.lr=$RATE_AFTER"
+      [ "$3" != on_policy_kl ] || budget="$budget train.lr=$RATE_AFTER_ON_POLICY"
       budget="$budget train.start_from=out/objectives-seconds-$2x/reconstruct"
+      scopes='[prompt,context]'
       ;;
   esac
   if [ -z "${RESUME:-}" ] || [ ! -e "out/$name/report.html" ]; then
     # shellcheck disable=SC2086
     .venv/bin/latentwire run recipes/stage1.yaml name="$name" data.eval_limit="$EVAL" \
       method.compression="$2" objective="{weights: {$4}, balance: $5}" $budget train.batch_examples=4 \
-      train.micro_examples=4 eval.scopes='[prompt]' \
+      train.micro_examples=4 eval.scopes="$scopes" \
       eval.rungs="[no context, full text, raw embeddings, trained]" ${6:-} $lender $overrides "${RESUME:---force}"
   fi
   lender="--baselines out/$name"

@@ -61,24 +61,28 @@ def ladder(rows: list[dict[str, Any]]) -> list[str]:
 
 
 def study(result: dict[str, Any]) -> list[str]:
-    """Runs compared question by question: one line for what each trained."""
-    trained = [row for row in result["rows"] if row["trained"]]
-    body = [
-        (
-            pair["run"],
-            f"{facts['train_steps']:,}",
-            f"{row['train_seconds']:,.0f}",
-            spread(pair["over_raw"]["answer_nll"]),
-            spread(pair["over_first"]["answer_nll"]),
-            interval(row, "f1"),
-            interval(row, "ratio"),
-            number(row["exposure_gap"]),
-        )
-        for pair, facts, row in zip(result["meta"]["paired"], result["train"], trained, strict=True)
-    ]
-    first = result["meta"]["paired"][0]["run"]
-    over = ("NLL over raw", f"NLL over {first}")
-    return markdown(("run", "steps", "seconds", *over, "F1", "ratio", "exposure gap"), body)
+    """Runs compared question by question: one line for what each trained, in each scope."""
+    pairs = result["meta"]["paired"]
+    scopes = list(dict.fromkeys(pair["scope"] for pair in pairs))
+    body = []
+    for scope in scopes:
+        rows = [row for row in result["rows"] if row["trained"] and row["scope"] == scope]
+        here = [pair for pair in pairs if pair["scope"] == scope]
+        for pair, facts, row in zip(here, result["train"], rows, strict=True):
+            line = (
+                pair["run"],
+                f"{facts['train_steps']:,}",
+                f"{row['train_seconds']:,.0f}",
+                spread(pair["over_raw"]["answer_nll"]),
+                spread(pair["over_first"]["answer_nll"]),
+                interval(row, "f1"),
+                interval(row, "ratio"),
+                number(row["exposure_gap"]),
+            )
+            body.append((scope, *line) if len(scopes) > 1 else line)
+    over = ("NLL over raw", f"NLL over {pairs[0]['run']}")
+    head = ("run", "steps", "seconds", *over, "F1", "ratio", "exposure gap")
+    return markdown(("scope", *head) if len(scopes) > 1 else head, body)
 
 
 def spread(found: dict[str, float]) -> str:

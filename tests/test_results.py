@@ -90,7 +90,7 @@ def test_runs_are_compared_question_by_question_with_raw_embeddings_and_the_firs
             for i in range(6)
         ]
         (folders[-1] / "predictions.jsonl").write_text("\n".join(json.dumps(line) for line in lines))
-    base, better = runpy.run_path(str(ROOT / "runs" / "collect.py"))["paired"](folders)
+    base, better = runpy.run_path(str(ROOT / "runs" / "collect.py"))["paired"](folders, "prompt")
     assert base["over_first"]["answer_nll"] == {"value": 0.0, "low": 0.0, "high": 0.0}
     assert base["over_raw"]["answer_nll"]["value"] == pytest.approx(0.5)
     assert better["over_raw"]["answer_nll"]["high"] == pytest.approx(0.2)
@@ -152,6 +152,7 @@ STUDY = {
         "paired": [
             {
                 "run": "base",
+                "scope": "prompt",
                 "over_raw": {"answer_nll": {"value": 0.1234, "low": 0.0456, "high": 0.2345}},
                 "over_first": {"answer_nll": {"value": 0.0, "low": 0.0, "high": 0.0}},
             }
