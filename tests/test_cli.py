@@ -419,3 +419,13 @@ def test_plain_install_says_what_the_command_line_needs():
     assert found.returncode == 2
     assert "expected typer to be installed" in found.stderr
     assert len(found.stderr.strip().splitlines()) == 1
+
+
+def test_any_registered_method_has_a_rung_of_its_own(recipe, tmp_path, capsys):
+    half = "method={name: truncated, unit: positions, per_token: 0.5}"
+    code, out, words = call(capsys, "run", recipe, half, "eval.scopes=[prompt]", "--out", tmp_path, "--json")
+    assert code == 0, words
+    rows = {row["rung"]: row for row in json.loads(out)["rows"]}
+    assert list(rows) == ["no context", "full text", "raw embeddings", "token ids", "truncated"]
+    assert rows["truncated"]["num_positions"] <= 0.5 * rows["full text"]["num_positions"]
+    assert "truncated" in (tmp_path / "tiny" / "report.html").read_text()

@@ -46,25 +46,12 @@ def stage1_rungs(recipe: Recipe, reader: Reader, corpus: Corpus) -> list[Rung]:
         RecipeError: `eval.rungs` names a rung that there is not, or leaves out floor, text or raw embeddings.
     """
     own = {"name": recipe.method["name"], **asdict(build(METHODS, recipe.method))}  # type: ignore[call-overload]
-    vector_bytes = _vector_bytes(own, reader)
-    text_width = max(1, round(_text_bytes_per_token(corpus)) - INT8_SCALE_BYTES)
-    size = f"{own['compression']:g}x" if own["width"] is None else f"d={own['width']}"
-    pca = {**own, "compressor": "pca"}
     rungs = [
         Rung(FLOOR, {"name": "no_context"}),
         Rung(TEXT, {"name": "full_text"}),
         Rung(RAW, {"name": "raw_embeddings"}),
         Rung(TOKEN_IDS, {"name": "token_ids"}),
-        Rung(TEXT_EQUAL_BYTES, {"name": "truncated", "unit": "bytes", "per_token": vector_bytes}),
-        Rung(TEXT_EQUAL_POSITIONS, {"name": "truncated", "unit": "positions", "per_token": 1.0}),
-        Rung(
-            "pca at the text's bytes, linear", {**pca, "decoder": "linear", "width": text_width, "wire_dtype": "int8"}
-        ),
-        Rung(f"random {size}, linear", {**own, "compressor": "random", "decoder": "linear"}),
-        Rung(f"pca {size}, linear", {**pca, "decoder": "linear"}),
-        Rung(f"pca {size}, codebook_soft", {**pca, "decoder": "codebook_soft"}),
-        Rung(f"pca {size}, codebook_hard", {**pca, "decoder": "codebook_hard"}),
-        Rung(f"{own['compressor']} {size}, {own['decoder']}", own, trained=True),
+        *(_around(own, reader, corpus) if "decoder" in own else [Rung(own["name"], own, trained=True)]),
     ]
     rungs = list({rung.name: rung for rung in rungs}.values())  # the recipe's own may be one of the others
     chosen = rungs if recipe.eval.rungs is None else [_find(name, rungs) for name in recipe.eval.rungs]
@@ -75,6 +62,24 @@ def stage1_rungs(recipe: Recipe, reader: Reader, corpus: Corpus) -> list[Rung]:
             f" none named {', '.join(missing)}"
         )
     return chosen
+
+
+def _around(own: Spec, reader: Reader, corpus: Corpus) -> list[Rung]:
+    """What stands beside a per-token method: text at its prices, other compressors and decoders, and itself."""
+    text_width = max(1, round(_text_bytes_per_token(corpus)) - INT8_SCALE_BYTES)
+    size = f"{own['compression']:g}x" if own["width"] is None else f"d={own['width']}"
+    pca = {**own, "compressor": "pca"}
+    narrowest = {**pca, "decoder": "linear", "width": text_width, "wire_dtype": "int8"}
+    return [
+        Rung(TEXT_EQUAL_BYTES, {"name": "truncated", "unit": "bytes", "per_token": _vector_bytes(own, reader)}),
+        Rung(TEXT_EQUAL_POSITIONS, {"name": "truncated", "unit": "positions", "per_token": 1.0}),
+        Rung("pca at the text's bytes, linear", narrowest),
+        Rung(f"random {size}, linear", {**own, "compressor": "random", "decoder": "linear"}),
+        Rung(f"pca {size}, linear", {**pca, "decoder": "linear"}),
+        Rung(f"pca {size}, codebook_soft", {**pca, "decoder": "codebook_soft"}),
+        Rung(f"pca {size}, codebook_hard", {**pca, "decoder": "codebook_hard"}),
+        Rung(f"{own['compressor']} {size}, {own['decoder']}", own, trained=True),
+    ]
 
 
 def _find(name: str, rungs: Sequence[Rung]) -> Rung:
