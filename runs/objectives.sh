@@ -8,7 +8,7 @@
 # distinct ones; `reconstruct-prompts` gets the tokens of 4 prompts and nothing else. EVAL questions of XQuAD English, on
 # which nothing was chosen; the learning rates (the recipe's 1e-2, and RATE_AFTER) are those that runs/rates.sh found best.
 # `after` is evaluated in scope `context` too, where no decoded template can help. The rungs of text are measured once, and
-# again after a commit. 76 runs, some 5 hours on 2 cores. Goes on where it was stopped with RESUME=--resume. Further
+# again after a commit. 82 runs, some 5 hours on 2 cores. Goes on where it was stopped with RESUME=--resume. Further
 # arguments are overrides of every run.
 set -eu
 cd "$(dirname "$0")/.."

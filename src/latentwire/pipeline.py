@@ -184,20 +184,17 @@ def evaluate(stage: Stage, run: Run, progress: Progress, lent: FinishedRungs = (
         RunError: The folder holds no trained run, or one of another recipe.
     """
     recipe, reader = stage.recipe, stage.reader
-    run.recipe()
+    run.recipe()  # raises where nothing was trained
     facts = json.loads((run.folder / "provenance.json").read_text(encoding="utf-8"))
-    if facts.get("training_identity") != training_identity(stage.recipe, stage.reader.fingerprint):
+    training = training_identity(recipe, reader.fingerprint)
+    if facts.get("training_identity") != training:
         raise RunError(
             f"expected the run in {run.folder} to be trained by this recipe, reader and version, got one of another; undo"
             " the change, or train anew with --force"
         )
     rungs = {rung.name: (rung, _method(rung, stage, run)) for rung in stage1_rungs(recipe, reader, stage.corpus)}
     asked = asking_hash(recipe, reader.fingerprint)
-    identity = (
-        asked
-        + training_identity(stage.recipe, stage.reader.fingerprint)
-        + json.dumps(recipe.model_dump(mode="json")["eval"])
-    )
+    identity = asked + training + json.dumps(recipe.model_dump(mode="json")["eval"])
     kept = run.lines(PARTIAL) or (run.lines(LADDER) if resume else [])
     begun = [line for line in kept if line["identity"] == identity]
     done = begun or borrowed(lent, asked, recipe.eval.scopes, rungs)

@@ -77,8 +77,8 @@ class Reader:
         self.tokenizer = tokenizer
         self.name = name
         self.fingerprint = fingerprint
-        limit = max_prompt_tokens or getattr(model.config, "max_position_embeddings", sys.maxsize) - ANSWER_TOKENS
-        self.prompter = Prompter(tokenizer, layout, limit, too_long)
+        most = max_prompt_tokens or (getattr(model.config, "max_position_embeddings", 0) or sys.maxsize) - ANSWER_TOKENS
+        self.prompter = Prompter(tokenizer, layout, most, too_long)
         self.stop_ids = frozenset(_stop_ids(model, tokenizer) | {self.prompter.stop_id})
         self._window = getattr(model.config, "sliding_window", None) or float("inf")
         self._breaks_line = lru_cache(maxsize=None)(lambda token: "\n" in tokenizer.decode([token]))
