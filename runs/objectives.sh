@@ -1,19 +1,20 @@
 #!/bin/sh
 # The objective study: DATA=<folder> runs/objectives.sh. Every objective alone, the sensible pairs and an earlier
-# attempt's fault (plain MSE + CE 1:1, labels over prompt and answer), at 8x and 32x, in three KINDS:
+# attempt's fault (plain MSE + CE 1:1, labels over prompt and answer), at COMPRESSIONS 8x and 32x, in three KINDS:
 #   seconds  each from the PCA inverse, for the same SECONDS_EACH
-#   after    each from the decoder that `reconstruct` made in SECONDS_EACH, for as long again
+#   after    from the decoder that `reconstruct` made in SECONDS_EACH, for as long again: those alone that need no metric
+#            of their own, and `reconstruct` with `answer_kl`
 #   steps    each from the PCA inverse, for the same STEPS
 # A step is 4 prompts; where only embeddings are compared, 8,192 tokens and twice as many rows of the vocabulary as there are
 # distinct ones; `reconstruct-prompts` gets the tokens of 4 prompts and nothing else. EVAL questions of XQuAD English, on
 # which nothing was chosen; the learning rates (the recipe's 1e-2, and RATE_AFTER) are those that runs/rates.sh found best.
 # `after` is evaluated in scope `context` too, where no decoded template can help. The rungs of text are measured once, and
-# again after a commit. 82 runs, some 5 hours on 2 cores. Goes on where it was stopped with RESUME=--resume. Further
+# again after a commit. 68 runs, some 4 hours on 2 cores. Goes on where it was stopped with RESUME=--resume. Further
 # arguments are overrides of every run.
 set -eu
 cd "$(dirname "$0")/.."
 : "${DATA:?set DATA to the folder with the SQuAD-format files}"
-STEPS=${STEPS:-60}
+STEPS=${STEPS:-30}
 SECONDS_EACH=${SECONDS_EACH:-120}
 EVAL=${EVAL:-100}
 PROMPT_TOKENS=1360 # of 4 prompts, on average
@@ -47,20 +48,29 @@ point() { # kind compression name weights balance [override]
 }
 
 for kind in ${KINDS:-seconds after steps}; do
-  for compression in 8 32; do
+  for compression in ${COMPRESSIONS:-8 32}; do
     folders=""
+    alone="fisher prompt_lm answer_ce answer_kl on_policy_kl"
+    beside="prompt_lm answer_ce answer_kl on_policy_kl"
     point "$kind" "$compression" reconstruct "reconstruct: 1.0" shares
-    [ "$kind" = after ] || point "$kind" "$compression" reconstruct-prompts "reconstruct: 1.0" shares \
-      "train.batch_tokens=$PROMPT_TOKENS train.vocabulary_share=0"
-    for one in fisher prompt_lm answer_ce answer_kl on_policy_kl; do
+    if [ "$kind" = after ]; then
+      alone="prompt_lm answer_ce answer_kl on_policy_kl"
+      beside="answer_kl"
+    else
+      point "$kind" "$compression" reconstruct-prompts "reconstruct: 1.0" shares \
+        "train.batch_tokens=$PROMPT_TOKENS train.vocabulary_share=0"
+    fi
+    for one in $alone; do
       point "$kind" "$compression" "$one" "$one: 1.0" shares
     done
-    for other in prompt_lm answer_ce answer_kl on_policy_kl; do
+    for other in $beside; do
       point "$kind" "$compression" "reconstruct-$other" "reconstruct: 0.5, $other: 0.5" shares
     done
-    point "$kind" "$compression" fisher-answer_kl "fisher: 0.5, answer_kl: 0.5" shares
-    point "$kind" "$compression" answer_kl-on_policy_kl "answer_kl: 0.5, on_policy_kl: 0.5" shares
-    point "$kind" "$compression" fault "mse: 1.0, prompt_answer_ce: 1.0" plain
+    if [ "$kind" != after ]; then
+      point "$kind" "$compression" fisher-answer_kl "fisher: 0.5, answer_kl: 0.5" shares
+      point "$kind" "$compression" answer_kl-on_policy_kl "answer_kl: 0.5, on_policy_kl: 0.5" shares
+      point "$kind" "$compression" fault "mse: 1.0, prompt_answer_ce: 1.0" plain
+    fi
     # shellcheck disable=SC2086
     .venv/bin/python runs/collect.py $folders --variant "objectives-$kind-${compression}x" --paired \
       --command "DATA=<folder> STEPS=$STEPS SECONDS_EACH=$SECONDS_EACH EVAL=$EVAL runs/objectives.sh $overrides"
