@@ -2,8 +2,8 @@
 # The objective study: DATA=<folder> runs/objectives.sh. Every objective alone, the sensible pairs and an earlier
 # attempt's fault (plain MSE + CE 1:1, labels over prompt and answer), at COMPRESSIONS 8x and 32x, in three KINDS:
 #   seconds  each from the PCA inverse, for the same SECONDS_EACH
-#   after    from the decoder that `reconstruct` made in SECONDS_EACH, for as long again: those alone that need no metric
-#            of their own, and `reconstruct` with `answer_kl`
+#   after    from the decoder that `reconstruct` made in `seconds` (run that first), for as long again: those alone that need
+#            no metric of their own, and `reconstruct` with `answer_kl`
 #   steps    each from the PCA inverse, for the same STEPS
 # A step is 4 prompts; where only embeddings are compared, 8,192 tokens and twice as many rows of the vocabulary as there are
 # distinct ones; `reconstruct-prompts` gets the tokens of 4 prompts and nothing else. EVAL questions of XQuAD English, on
@@ -48,31 +48,32 @@ point() { # kind compression name weights balance [override]
 }
 
 for kind in ${KINDS:-seconds after steps}; do
+  case $kind in
+    steps) size="STEPS=$STEPS" ;;
+    *) size="SECONDS_EACH=$SECONDS_EACH" ;;
+  esac
   for compression in ${COMPRESSIONS:-8 32}; do
     folders=""
-    alone="fisher prompt_lm answer_ce answer_kl on_policy_kl"
-    beside="prompt_lm answer_ce answer_kl on_policy_kl"
     point "$kind" "$compression" reconstruct "reconstruct: 1.0" shares
-    if [ "$kind" = after ]; then
-      alone="prompt_lm answer_ce answer_kl on_policy_kl"
-      beside="answer_kl"
-    else
+    if [ "$kind" != after ]; then
       point "$kind" "$compression" reconstruct-prompts "reconstruct: 1.0" shares \
         "train.batch_tokens=$PROMPT_TOKENS train.vocabulary_share=0"
+      point "$kind" "$compression" fisher "fisher: 1.0" shares
     fi
-    for one in $alone; do
+    for one in prompt_lm answer_ce answer_kl on_policy_kl; do
       point "$kind" "$compression" "$one" "$one: 1.0" shares
     done
-    for other in $beside; do
-      point "$kind" "$compression" "reconstruct-$other" "reconstruct: 0.5, $other: 0.5" shares
-    done
+    point "$kind" "$compression" reconstruct-answer_kl "reconstruct: 0.5, answer_kl: 0.5" shares
     if [ "$kind" != after ]; then
+      for other in prompt_lm answer_ce on_policy_kl; do
+        point "$kind" "$compression" "reconstruct-$other" "reconstruct: 0.5, $other: 0.5" shares
+      done
       point "$kind" "$compression" fisher-answer_kl "fisher: 0.5, answer_kl: 0.5" shares
       point "$kind" "$compression" answer_kl-on_policy_kl "answer_kl: 0.5, on_policy_kl: 0.5" shares
       point "$kind" "$compression" fault "mse: 1.0, prompt_answer_ce: 1.0" plain
     fi
     # shellcheck disable=SC2086
     .venv/bin/python runs/collect.py $folders --variant "objectives-$kind-${compression}x" --paired \
-      --command "DATA=<folder> STEPS=$STEPS SECONDS_EACH=$SECONDS_EACH EVAL=$EVAL runs/objectives.sh $overrides"
+      --command "DATA=<folder> KINDS=$kind COMPRESSIONS=$compression $size EVAL=$EVAL runs/objectives.sh $overrides"
   done
 done
