@@ -1,5 +1,7 @@
 """Which tokens and examples each step sees: a function of seed and step alone."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -122,3 +124,18 @@ def test_a_sample_is_an_even_draw_in_the_order_of_length_and_repeats(corpus):
 def test_empty_corpus_is_refused():
     with pytest.raises(DataError, match="at least one"):
         Corpus(tiny_reader("llama"), [], "prompt", 0)
+
+
+def test_questions_about_one_context_share_a_step_and_an_epoch_still_sees_each_once():
+    examples = DATASETS["facts"](questions_per_passage=6).examples("train", 0, 60)
+    corpus = Corpus(tiny_reader("llama"), examples, "context", 0)
+    steps = corpus.example_steps(8)
+    orders = []
+    for epoch in range(2):
+        batches = [corpus.batch(step, 8) for step in range(epoch * steps, (epoch + 1) * steps)]
+        assert sorted(index for batch in batches for index in batch) == list(range(60))
+        orders.append(batches)
+        contexts = [[examples[index].group for index in batch] for batch in batches]
+        neighbours = [one == other for batch in contexts for one, other in pairwise(batch)]
+        assert sum(neighbours) >= 40 - steps, "expected units of 4 and 2, each step's ends cutting one at most"
+    assert orders[0] != orders[1]

@@ -4,14 +4,15 @@ import pytest
 import torch
 
 from latentwire.codecs import transmit
-from latentwire.config import ObjectiveSpec, TrainSpec
+from latentwire.config import TrainSpec
 from latentwire.corpus import Corpus
 from latentwire.data import DATASETS
 from latentwire.evaluate import Evaluator
+from latentwire.feed import Feed
 from latentwire.methods.per_token import PerToken
 from latentwire.objectives import OBJECTIVES, ExampleBatch, TokenBatch
 from latentwire.reader import IGNORE, Prefix
-from latentwire.train import Hooks, _Loop
+from latentwire.train import Hooks
 from tiny import FAMILIES, tiny_reader
 
 EXAMPLES = DATASETS["facts"]().examples("train", 0, 4)
@@ -103,9 +104,9 @@ def test_training_loss_equals_the_ladders_on_the_same_example(family):
     corpus = Corpus(reader, EXAMPLES[:1], "prompt", 0)
     method = PerToken(compression=4, decoder="mlp")
     method.prepare(reader, corpus.counts)
-    loop = _Loop(
-        method, reader, corpus, ObjectiveSpec(weights={"answer_ce": 1.0}), TrainSpec(precision="fp32"), Hooks()
-    )
-    trained = float(OBJECTIVES["answer_ce"].loss(loop._example_batch([0], "examples")).detach())
+    feed = Feed(method, reader, corpus, TrainSpec(precision="fp32"), Hooks().task)
+    goal = OBJECTIVES["answer_ce"]
+    (batch,) = feed.batches([goal], 0)
+    trained = float(goal.loss(batch).detach())
     measured = Evaluator(reader, EXAMPLES[:1], 1, 4).run("mlp", method, "prompt").outcomes[0].answer_nll
     assert trained == pytest.approx(measured, abs=1e-4)

@@ -168,19 +168,19 @@ def test_rollouts_are_what_the_compressed_prompt_answers_and_last_for_k_steps(co
     spec = TrainSpec(**{**FAST, "steps": 9, "rollout_every": 3})
     loop = _Loop(fresh(corpus), reader, corpus, ObjectiveSpec(weights={"on_policy_kl": 1.0}), spec, Hooks())
     advance(loop)
-    first = dict(loop.rollouts)
+    first = dict(loop.feed.rollouts)
     index = corpus.batch(0, 4)[0]
     with torch.no_grad():
         untrained = _Loop(fresh(corpus), reader, corpus, loop.objective, spec, Hooks())
-        state = reader.prefill(reader.lay_in([corpus.prompts[index]], untrained._compressed([index])))
+        state = reader.prefill(reader.lay_in([corpus.prompts[index]], untrained.feed._compressed([index])))
     assert first[index] == reader.generate(state, 16)[0].ids
     assert all(1 <= len(ids) <= 16 for ids in first.values())
     loop.step = 1
     advance(loop)
-    assert loop.rollouts == first
+    assert loop.feed.rollouts == first
     loop.step = 3
     advance(loop)
-    assert loop.rollouts != first
+    assert loop.feed.rollouts != first
 
 
 def test_method_without_parameters_has_nothing_to_train(corpus):

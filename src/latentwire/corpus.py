@@ -17,6 +17,7 @@ Ids = npt.NDArray[np.int64]
 Odds = npt.NDArray[np.float64]
 BUCKET_BATCHES = 16
 ROWS_PER_TOKEN = 2
+TOGETHER = 4  # questions about one context in a step; what they share is read once
 
 
 class Corpus:
@@ -114,7 +115,7 @@ class Corpus:
         return distinct, weights.astype(np.float32)
 
     def batch(self, step: int, batch_examples: int) -> list[int]:
-        """Indices of the examples of step `step`: shuffled, with neighbours in length put into the same batch."""
+        """Indices of the examples of step `step`: shuffled, neighbours in length and questions about one context together."""
         epoch, place = divmod(step, self.example_steps(batch_examples))
         return self._batches(epoch, batch_examples)[place]
 
@@ -145,12 +146,35 @@ class Corpus:
     def _batches(self, epoch: int, size: int) -> list[list[int]]:
         if getattr(self, "_cached_batches_of", None) != (epoch, size):
             draw = np.random.default_rng([self.seed, 4, epoch])
-            order = draw.permutation(len(self.prompts))
+            units = self._units(epoch)
+            order = [units[place] for place in draw.permutation(len(units))]
+            per_bucket = max(1, size * BUCKET_BATCHES * len(units) // len(self.prompts))
+            flat: list[int] = []
+            for start in range(0, len(order), per_bucket):
+                bucket = sorted(order[start : start + per_bucket], key=lambda unit: self._lengths[unit[0]])
+                flat += [index for unit in bucket for index in unit]
+            cut = [flat[first : first + size] for first in range(0, len(flat), size)]
             batches: list[list[int]] = []
-            for start in range(0, len(order), size * BUCKET_BATCHES):
-                bucket = sorted(order[start : start + size * BUCKET_BATCHES].tolist(), key=lambda i: self._lengths[i])
-                cut = [bucket[first : first + size] for first in range(0, len(bucket), size)]
-                batches += [cut[place] for place in draw.permutation(len(cut))]
+            for start in range(0, len(cut), BUCKET_BATCHES):
+                part = cut[start : start + BUCKET_BATCHES]
+                batches += [part[place] for place in draw.permutation(len(part))]
             self._cached_batches = batches
             self._cached_batches_of = (epoch, size)
         return self._cached_batches
+
+    def _units(self, epoch: int) -> list[list[int]]:
+        """Examples that stay side by side in an epoch: up to `TOGETHER` with the same slot, drawn anew each epoch."""
+        draw = np.random.default_rng([self.seed, 6, epoch])
+        found: list[list[int]] = []
+        for group in self._alike:
+            order = [group[place] for place in draw.permutation(len(group))] if len(group) > 1 else group
+            found += [order[first : first + TOGETHER] for first in range(0, len(order), TOGETHER)]
+        return found
+
+    @cached_property
+    def _alike(self) -> list[list[int]]:
+        """Examples grouped by their slot."""
+        groups: dict[tuple[int, ...], list[int]] = {}
+        for index, prompt in enumerate(self.prompts):
+            groups.setdefault(prompt.slot.ids, []).append(index)
+        return list(groups.values())

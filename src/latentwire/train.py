@@ -1,30 +1,27 @@
 """`fit`: the one training loop. It knows batches, objectives and parameters, and no method by name.
 
-corpus ─▶ batch of step s ─▶ losses ─▶ one gradient per objective ─▶ Balance ─▶ clip ─▶ AdamW
+the step's Feed ─▶ batches ─▶ losses ─▶ one gradient per objective ─▶ Balance ─▶ clip ─▶ AdamW
 """
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from latentwire.balance import Balance, Gradient, norm
-from latentwire.codecs import transmit
 from latentwire.config import ObjectiveSpec, TrainSpec
 from latentwire.corpus import Corpus
 from latentwire.errors import RecipeError, TrainingError
 from latentwire.expected import expected_odds
-from latentwire.fisher import fisher_metric
+from latentwire.feed import Feed
 from latentwire.methods import Method
-from latentwire.objectives import OBJECTIVES, Batch, BatchKind, ExampleBatch, Objective, TokenBatch
-from latentwire.reader import Prefix, Reader
+from latentwire.objectives import OBJECTIVES, Batch, Objective
+from latentwire.reader import Reader
 from latentwire.schedule import learning_rate, planned_steps
 
-ROLLOUT_TOKENS = 16
 LOG_LINES = 200
 
 
@@ -100,7 +97,6 @@ class _Loop:
     objective: ObjectiveSpec
     spec: TrainSpec
     hooks: Hooks
-    rollouts: dict[int, tuple[int, ...]] = field(default_factory=dict)
     step: int = 0
     seconds_before: float = 0.0
 
@@ -111,6 +107,7 @@ class _Loop:
         self.objectives = [OBJECTIVES[name] for name in self.objective.weights]
         self.balance = Balance(self.objective.weights, self.objective.balance)
         self.optimizer = torch.optim.AdamW(self.parameters, self.spec.lr, (0.9, 0.98), weight_decay=0.0, fused=True)
+        self.feed = Feed(self.method, self.reader, self.corpus, self.spec, self.hooks.task)
         self.steps = planned_steps(self.corpus, self.objective, self.spec)
         torch.manual_seed(self.spec.seed)
         if self.hooks.resume is not None:
@@ -149,10 +146,8 @@ class _Loop:
             "optimizer": self.optimizer.state_dict(),
             "averages": dict(self.balance.averages),
             "updates": self.balance.updates,
-            "rollouts": {index: list(ids) for index, ids in self.rollouts.items()},
             "rng": torch.get_rng_state(),
-            "metric": self.metric,
-            "odds": None if self.corpus.odds is None else torch.from_numpy(self.corpus.odds),
+            **self.feed.state(),
         }
 
     def _restore(self, state: Mapping[str, Any]) -> None:
@@ -162,17 +157,8 @@ class _Loop:
         self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.seconds_before = int(state["step"]), float(state["seconds"])
         self.balance.averages, self.balance.updates = dict(state["averages"]), int(state["updates"])
-        self.rollouts = {int(index): tuple(ids) for index, ids in state["rollouts"].items()}
-        self.metric = state["metric"]
+        self.feed.restore(state)
         torch.set_rng_state(state["rng"])
-
-    @cached_property
-    def metric(self) -> torch.Tensor | None:
-        """What the reader is sensitive to, where an objective asks for it; measured once, in the first step."""
-        if not any(goal.metric for goal in self.objectives):
-            return None
-        progress = self.hooks.task("measuring what the reader is sensitive to")
-        return fisher_metric(self.reader, self.corpus, self.spec.micro, progress)
 
     def _done(self, elapsed: float) -> float:
         if self.spec.seconds is not None:
@@ -186,7 +172,7 @@ class _Loop:
         means: dict[str, Gradient] = {}
         for kind in dict.fromkeys(goal.needs for goal in self.objectives):
             goals = [goal for goal in self.objectives if goal.needs == kind]
-            for batch in self._batches(kind):
+            for batch in self.feed.batches(goals, self.step):
                 for goal, gradient, value in self._gradients(goals, batch):
                     size = goal.size(batch)
                     sizes[goal.name] += size
@@ -220,63 +206,6 @@ class _Loop:
             found.append((goal, list(gradient), float(loss.detach())))
         return found
 
-    def _batches(self, kind: BatchKind) -> Iterator[Batch]:
-        """The step's batches of a kind, made one at a time."""
-        if kind == "tokens":
-            yield self._token_batch()
-            return
-        chosen = self.corpus.batch(self.step, self.spec.batch_examples)
-        size = self.spec.micro
-        if kind == "rollouts":
-            self._refresh_rollouts()
-        for start in range(0, len(chosen), size):
-            yield self._example_batch(chosen[start : start + size], kind)
-
-    def _token_batch(self) -> TokenBatch:
-        ids, weights = self.corpus.tokens(self.step, self.spec.batch_tokens, self.spec.vocabulary_share)
-        tokens = torch.from_numpy(ids)
-        with self._autocast():
-            restored = self.method.restore(tokens, self.reader)
-        target = self.reader.embed(tokens).float()
-        share = torch.from_numpy(weights).to(target.device)
-        return TokenBatch(restored, target, share, self.method.total_variance, self.metric)
-
-    def _example_batch(self, chosen: Sequence[int], kind: BatchKind) -> ExampleBatch:
-        prompts = [self.corpus.prompts[index] for index in chosen]
-        labels = self.rollouts if kind == "rollouts" else self.corpus.labels
-        true_rows = [self.reader.embed(torch.tensor(prompt.slot.ids)) for prompt in prompts]
-        return ExampleBatch(
-            self.reader,
-            prompts,
-            self.reader.lay_in(prompts, self._compressed(chosen)),
-            self.reader.lay_in(prompts, Prefix.stack(true_rows)),
-            self.reader.pad_labels([labels[index] for index in chosen]),
-        )
-
-    def _compressed(self, chosen: Sequence[int]) -> Prefix:
-        latents = self.method.encode([self.corpus.prompts[index].slot for index in chosen], self.reader)
-        with self._autocast():
-            return self.method.prefix([transmit(latent)[0] for latent in latents], self.reader)
-
-    @torch.no_grad()
-    def _refresh_rollouts(self) -> None:
-        """Every `rollout_every` steps, answer the coming steps' prompts from their compressed form."""
-        coming = range(self.step, self.step - self.step % self.spec.rollout_every + self.spec.rollout_every)
-        due = {index for step in coming for index in self.corpus.batch(step, self.spec.batch_examples)}
-        if self.step % self.spec.rollout_every and due <= self.rollouts.keys():
-            return
-        ordered = sorted(due, key=lambda index: len(self.corpus.prompts[index].slot.ids))
-        size = self.spec.batch_examples
-        self.rollouts = {}
-        for part in (ordered[start : start + size] for start in range(0, len(ordered), size)):
-            prompts = [self.corpus.prompts[index] for index in part]
-            state = self.reader.prefill(self.reader.lay_in(prompts, self._compressed(part)))
-            answers = self.reader.generate(state, ROLLOUT_TOKENS)
-            self.rollouts |= {index: answer.ids for index, answer in zip(part, answers, strict=True)}
-
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.reader.device.type, torch.bfloat16, enabled=self.spec.precision == "bf16")
-
     def _log(self, losses: Mapping[str, float], shares: Mapping[str, float], size: float, elapsed: float) -> None:
         self.hooks.log(
             {
@@ -291,8 +220,7 @@ class _Loop:
 
     def _diverged(self, losses: Mapping[str, float]) -> str:
         kinds = {goal.needs for goal in self.objectives} - {"tokens"}
-        chosen = self.corpus.batch(self.step, self.spec.batch_examples) if kinds else []
-        names = ", ".join(self.corpus.examples[index].id for index in chosen) or "a token batch"
+        names = ", ".join(self.feed.names(self.step)) if kinds else "a token batch"
         values = ", ".join(f"{name} {value}" for name, value in losses.items())
         return (
             f"expected finite losses, got {values} at step {self.step} ({names}); lower train.lr and train anew with"

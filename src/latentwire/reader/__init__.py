@@ -16,7 +16,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from latentwire.data import Example
 from latentwire.errors import ReaderError
-from latentwire.reader.inputs import Inputs, Prefix, pad_left, positions, shared_positions, split_beginning
+from latentwire.reader.inputs import Inputs, Level, Prefix, joined, levels, pad_left, positions
 from latentwire.reader.prompts import Layout, Prompt, Prompter, Scope, Slot
 
 __all__ = ["Generation", "Inputs", "Layout", "Prefix", "Prompt", "Reader", "Scope", "Slot", "State"]
@@ -132,26 +132,30 @@ class Reader:
     def prefill(self, inputs: Inputs, answer_tokens: int = ANSWER_TOKENS) -> State:
         """Read the inputs once; the state then serves scoring and generation of at most `answer_tokens`.
 
-        What all rows begin with (template, worked examples) is read once for the batch. Padding then stands between
-        that beginning and the rest, which a sliding window would count: where prompt and answer do not fit the window
-        of such a model together, its rows are read apart.
+        What all rows begin with (template, worked examples) is read once for the batch.
         """
-        shared = self._shared(inputs, answer_tokens)
-        if not shared:
-            return self._read(inputs.embeds, inputs.mask, None)
-        beginning, rest, ones = split_beginning(inputs, shared)
-        cache = self._read(beginning, ones[:1], None).cache
-        cache.batch_repeat_interleave(len(ones))
-        return self._read(rest.embeds, torch.cat([ones, rest.mask], dim=1), cache)
+        return self._read(levels(inputs, self._worth_sharing(inputs, answer_tokens), stems=False))[1]
 
-    def _shared(self, inputs: Inputs, answer_tokens: int) -> int:
-        """Positions that all rows begin with, 0 where reading them apart is not worth it or does not fit the window."""
-        shared = shared_positions(inputs) if inputs.mask.shape[1] + answer_tokens <= self._window else 0
-        return shared if shared >= WORTH_SHARING else 0
+    def _worth_sharing(self, inputs: Inputs, answer_tokens: int) -> int:
+        """From how many positions on a reading of what rows have in common is worth it.
 
-    def _read(self, embeds: Tensor, mask: Tensor, cache: Any) -> State:
-        out = self._forward(mask, inputs_embeds=embeds, past_key_values=cache)
-        return State(out.past_key_values, mask, out.last_hidden_state[:, -1])
+        Padding then stands between the parts of a row, which a sliding window would count: where prompt and answer do not
+        fit the window of such a model together, its rows are read apart.
+        """
+        return WORTH_SHARING if inputs.mask.shape[1] + answer_tokens <= self._window else sys.maxsize
+
+    def _read(self, parts: Sequence[Level]) -> tuple[list[Tensor], State]:
+        """Last hidden states `[N, T, D]` of each level, and the state after the last."""
+        cache, hidden = None, []
+        seen = torch.ones(1, 0, dtype=torch.bool, device=self.device)
+        for part in parts:
+            if cache is not None:
+                cache.batch_select_indices(part.follows)
+            seen = torch.cat([seen[part.follows], part.inputs.mask], dim=1)
+            out = self._forward(seen, inputs_embeds=part.inputs.embeds, past_key_values=cache)
+            cache = out.past_key_values
+            hidden.append(out.last_hidden_state)
+        return hidden, State(cache, seen, hidden[-1][:, -1])
 
     def extend(self, state: State, ids: Tensor, mask: Tensor) -> tuple[Tensor, State]:
         """Read further ids `[B, A]` (`mask [B, A]`): hidden states `[B, A, D]` after each, and the new state.
@@ -187,23 +191,13 @@ class Reader:
     def forced_states(self, inputs: Inputs, labels: Tensor) -> Tensor:
         """Last hidden states `[B, T + A - 1, D]` over the inputs and all of `labels [B, A]` but the last, differentiable.
 
-        What all rows begin with is read once, as in `prefill`; its gradient arrives at the first row, summed over all.
+        What rows begin with in common, all of them or neighbours with one context, is read once (`levels`).
         """
-        shared = self._shared(inputs, labels.shape[1])
-        if not shared:
+        *above, rows = levels(inputs, self._worth_sharing(inputs, labels.shape[1]))
+        if not above:
             return self.hidden_states(self.append(inputs, labels))
-        beginning, rest, ones = split_beginning(inputs, shared)
-        read = self._forward(ones[:1], inputs_embeds=beginning)
-        read.past_key_values.batch_repeat_interleave(len(ones))
-        tail = self.append(rest, labels)
-        seen = torch.cat([ones, tail.mask], dim=1)
-        out = self._forward(seen, inputs_embeds=tail.embeds, past_key_values=read.past_key_values)
-        padding = (~rest.mask).sum(dim=1).tolist()
-        rows = [
-            torch.cat([states[:pad], read.last_hidden_state[0], states[pad:]])
-            for states, pad in zip(out.last_hidden_state, padding, strict=True)
-        ]
-        return torch.stack(rows)
+        parts = [*above, Level(self.append(rows.inputs, labels), rows.follows)]
+        return joined(parts, self._read(parts)[0])
 
     def head(self, hidden: Tensor) -> Tensor:
         """Logits `[..., V]` of hidden states `[..., D]`.

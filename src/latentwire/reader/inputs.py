@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -43,23 +44,77 @@ def pad_left(rows: Sequence[Tensor]) -> Inputs:
     return Inputs(embeds, torch.arange(longest, 0, -1, device=embeds.device) <= lengths[:, None])
 
 
-def shared_positions(inputs: Inputs) -> int:
-    """How many leading positions all rows of a batch have in common, at least one position of each row left over."""
-    lengths = inputs.mask.sum(dim=1)
-    if len(lengths) == 1:
-        return 0
-    starts = inputs.mask.shape[1] - lengths
-    columns = torch.arange(int(lengths.min()) - 1, device=lengths.device)
-    leading = inputs.embeds[torch.arange(len(lengths), device=lengths.device)[:, None], starts[:, None] + columns]
-    same = (leading == leading[:1]).all(dim=2).all(dim=0)
-    return int(same.long().cumprod(dim=0).sum())
+@dataclass(frozen=True, slots=True, eq=False)
+class Level:
+    """One reading of a batch: inputs `[N, T, D]`, and the row of the level above `[N]` that each of them follows."""
+
+    inputs: Inputs
+    follows: Tensor
 
 
-def split_beginning(inputs: Inputs, shared: int) -> tuple[Tensor, Inputs, Tensor]:
-    """The beginning `[1, shared, D]` of all rows, the rest of each, and a mask `[B, shared]` of the beginning."""
+def levels(inputs: Inputs, least: int, stems: bool = True) -> list[Level]:
+    """The batch as up to three readings, so that what rows begin with in common is read once.
+
+        [ beginning ][ stem: context 1 ][ question 1 ]
+                                        [ question 2 ]
+                     [ stem: context 2 ][ question 3 ]
+
+    The last level holds the batch's rows, in their order. Fewer than `least` positions are not worth a reading of their own;
+    without `stems` only the beginning of all rows is one. Rows are alike where their embeddings are equal: the gradient
+    arrives at the first of such rows, summed over all.
+    """
     rows = [embeds[mask] for embeds, mask in zip(inputs.embeds, inputs.mask, strict=True)]
-    ones = torch.ones(len(rows), shared, dtype=torch.bool, device=inputs.mask.device)
-    return rows[0][None, :shared], pad_left([row[shared:] for row in rows]), ones
+    alike = [_positions_alike(*pair) for pair in pairwise(rows)]
+    common = min(alike, default=0)
+    common = common if common >= least else 0
+    found = [([rows[0][:common]], [0])] if common else []
+    groups = _neighbours(alike, common + least) if stems else [[row] for row in range(len(rows))]
+    ends = [common] * len(rows)
+    if len(groups) < len(rows):
+        ends = _stem_ends(groups, [len(row) for row in rows], alike, common)
+        found.append(([rows[group[0]][common : ends[group[0]]] for group in groups], [0] * len(groups)))
+        above = [number for number, group in enumerate(groups) for _ in group]
+    else:
+        above = [0] * len(rows)
+    found.append(([row[end:] for row, end in zip(rows, ends, strict=True)], above))
+    return [Level(pad_left(parts), torch.tensor(follows, device=inputs.mask.device)) for parts, follows in found]
+
+
+def joined(parts: Sequence[Level], states: Sequence[Tensor]) -> Tensor:
+    """What was read of each level, `[N, T, D]` each, as whole rows `[B, T, D]`, padded on the left as the rows were."""
+    rows = []
+    for row in range(len(states[-1])):
+        pieces, place = [], row
+        for part, here in zip(reversed(parts), reversed(states), strict=True):
+            first = int(part.inputs.mask[place].long().argmax())
+            pieces.append(here[place, first:] if part.inputs.mask[place, first] else here[place, :0])
+            place = int(part.follows[place])
+        rows.append(torch.cat(pieces[::-1]))
+    return pad_left(rows).embeds
+
+
+def _positions_alike(one: Tensor, other: Tensor) -> int:
+    """How many leading positions two rows have in common, at least one position of each left over."""
+    size = min(len(one), len(other)) - 1
+    return int((one[:size] == other[:size]).all(dim=1).long().cumprod(dim=0).sum())
+
+
+def _neighbours(alike: Sequence[int], least: int) -> list[list[int]]:
+    """Rows in groups of neighbours that begin alike for at least `least` positions."""
+    groups = [[0]]
+    for row, positions_alike in enumerate(alike, 1):
+        if positions_alike >= least:
+            groups[-1].append(row)
+        else:
+            groups.append([row])
+    return groups
+
+
+def _stem_ends(groups: Sequence[Sequence[int]], lengths: Sequence[int], alike: Sequence[int], common: int) -> list[int]:
+    """Where each row's stem ends. A row that is alone is cut so that its rest is no longer than that of the others."""
+    ends = [min((alike[row] for row in group[:-1]), default=0) for group in groups for _ in group]
+    longest = max(length - end for length, end in zip(lengths, ends, strict=True) if end)
+    return [end or max(common, length - longest) for length, end in zip(lengths, ends, strict=True)]
 
 
 def positions(mask: Tensor) -> Tensor:

@@ -1,0 +1,125 @@
+"""`Feed`: what the training steps of one reader are made of.
+
+corpus ─▶ prompts of step s ─▶ encode ─▶ wire ─▶ prefix ─▶ laid in, beside the true prompts ─▶ batch
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from latentwire.codecs import transmit
+from latentwire.config import TrainSpec
+from latentwire.corpus import Corpus
+from latentwire.fisher import fisher_metric
+from latentwire.methods import Method
+from latentwire.objectives import Batch, ExampleBatch, Objective, TokenBatch
+from latentwire.reader import Prefix, Reader
+
+ROLLOUT_TOKENS = 16
+
+
+@dataclass
+class Feed:
+    """Batches of one reader and its corpus, each a function of the step.
+
+    Attributes:
+        method: What is trained.
+        reader: The frozen model that it is trained for.
+        corpus: That reader's prompts.
+        spec: Sizes, precision, how often rollouts are made anew.
+        task: Opens a progress bar by its words.
+        rollouts: What a compressed prompt led the reader to answer, by the example's index.
+    """
+
+    method: Method
+    reader: Reader
+    corpus: Corpus
+    spec: TrainSpec
+    task: Callable[[str], Callable[[float, str], None]]
+    rollouts: dict[int, tuple[int, ...]] = field(default_factory=dict)
+
+    def batches(self, goals: Sequence[Objective], step: int) -> Iterator[Batch]:
+        """The step's batches for objectives that need the same kind, made one at a time."""
+        kind = goals[0].needs
+        if kind == "tokens":
+            yield self._token_batch(step, any(goal.metric for goal in goals))
+            return
+        chosen = self.corpus.batch(step, self.spec.batch_examples)
+        if kind == "rollouts":
+            self._refresh_rollouts(step)
+        labels = self.rollouts if kind == "rollouts" else self.corpus.labels
+        for start in range(0, len(chosen), self.spec.micro):
+            yield self._example_batch(chosen[start : start + self.spec.micro], labels)
+
+    def names(self, step: int) -> list[str]:
+        """Ids of the step's examples."""
+        return [self.corpus.examples[index].id for index in self.corpus.batch(step, self.spec.batch_examples)]
+
+    def state(self) -> dict[str, Any]:
+        """What `restore` needs to go on as if nothing had happened."""
+        return {
+            "rollouts": {index: list(ids) for index, ids in self.rollouts.items()},
+            "metric": self.__dict__.get("_metric"),
+            "odds": None if self.corpus.odds is None else torch.from_numpy(self.corpus.odds),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from where `state` was taken."""
+        self.rollouts = {int(index): tuple(ids) for index, ids in state["rollouts"].items()}
+        if state["metric"] is not None:
+            self._metric = state["metric"]
+
+    @cached_property
+    def _metric(self) -> Tensor:
+        """What the reader is sensitive to; measured once, when an objective first asks for it."""
+        progress = self.task("measuring what the reader is sensitive to")
+        return fisher_metric(self.reader, self.corpus, self.spec.micro, progress)
+
+    def _token_batch(self, step: int, with_metric: bool) -> TokenBatch:
+        ids, weights = self.corpus.tokens(step, self.spec.batch_tokens, self.spec.vocabulary_share)
+        tokens = torch.from_numpy(ids)
+        with self._autocast():
+            restored = self.method.restore(tokens, self.reader)
+        target = self.reader.embed(tokens).float()
+        share = torch.from_numpy(weights).to(target.device)
+        metric = self._metric if with_metric else None
+        return TokenBatch(restored, target, share, self.method.total_variance, metric)
+
+    def _example_batch(self, chosen: Sequence[int], labels: Any) -> ExampleBatch:
+        prompts = [self.corpus.prompts[index] for index in chosen]
+        true_rows = [self.reader.embed(torch.tensor(prompt.slot.ids)) for prompt in prompts]
+        return ExampleBatch(
+            self.reader,
+            prompts,
+            self.reader.lay_in(prompts, self._compressed(chosen)),
+            self.reader.lay_in(prompts, Prefix.stack(true_rows)),
+            self.reader.pad_labels([labels[index] for index in chosen]),
+        )
+
+    def _compressed(self, chosen: Sequence[int]) -> Prefix:
+        latents = self.method.encode([self.corpus.prompts[index].slot for index in chosen], self.reader)
+        with self._autocast():
+            return self.method.prefix([transmit(latent)[0] for latent in latents], self.reader)
+
+    @torch.no_grad()
+    def _refresh_rollouts(self, step: int) -> None:
+        """Every `rollout_every` steps, answer the coming steps' prompts from their compressed form."""
+        coming = range(step, step - step % self.spec.rollout_every + self.spec.rollout_every)
+        due = {index for step in coming for index in self.corpus.batch(step, self.spec.batch_examples)}
+        if step % self.spec.rollout_every and due <= self.rollouts.keys():
+            return
+        ordered = sorted(due, key=lambda index: len(self.corpus.prompts[index].slot.ids))
+        size = self.spec.batch_examples
+        self.rollouts = {}
+        for part in (ordered[start : start + size] for start in range(0, len(ordered), size)):
+            prompts = [self.corpus.prompts[index] for index in part]
+            state = self.reader.prefill(self.reader.lay_in(prompts, self._compressed(part)))
+            answers = self.reader.generate(state, ROLLOUT_TOKENS)
+            self.rollouts |= {index: answer.ids for index, answer in zip(part, answers, strict=True)}
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.reader.device.type, torch.bfloat16, enabled=self.spec.precision == "bf16")
