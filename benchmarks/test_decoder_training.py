@@ -69,7 +69,7 @@ def sequences(corpus, spec):
 def test_training_on_distinct_tokens_against_a_plain_loop(benchmark, reader, examples, data_name):
     corpus = Corpus(reader, examples, "prompt", SEED)
     method = PerToken(compressor="pca", decoder="mlp", compression=8, seed=SEED)
-    start(method, reader, corpus, TrainSpec(vocabulary_share=HEADLINE[1], seed=SEED), Hooks())
+    start(method, [corpus], TrainSpec(vocabulary_share=HEADLINE[1], seed=SEED), Hooks())
     fastest = "bf16" if load_reader(READER).dtype == torch.bfloat16 else "fp32"
     rows = [
         compare(benchmark, reader, method, corpus, fastest, peer, *setting) for setting in SETTINGS for peer in PEERS
@@ -102,7 +102,7 @@ def compare(benchmark, reader, method, corpus, fastest, peer, batch_tokens, shar
     def ours():
         trained = copy.copy(method)
         trained._decoder = copy.deepcopy(method.module())
-        took, _ = seconds(lambda: fit(trained, reader, corpus, ObjectiveSpec(weights={"reconstruct": 1.0}), spec))
+        took, _ = seconds(lambda: fit(trained, [corpus], ObjectiveSpec(weights={"reconstruct": 1.0}), spec))
         times["ours"].append(took)
 
     def theirs():

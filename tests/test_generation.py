@@ -254,7 +254,7 @@ def test_reader_weights_never_move_in_training(reader):
     method.prepare(reader, corpus.counts)
     start = method.module().full.clone()
     weights = {"reconstruct": 1.0, "answer_ce": 1.0, "on_policy_kl": 1.0}
-    fit(method, reader, corpus, ObjectiveSpec(weights=weights), TrainSpec(steps=2, batch_examples=2))
+    fit(method, [corpus], ObjectiveSpec(weights=weights), TrainSpec(steps=2, batch_examples=2))
     assert not torch.equal(method.module().full, start)
     assert checksum(reader) == before
     assert all(parameter.grad is None and not parameter.requires_grad for parameter in reader.model.parameters())

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from latentwire.balance import Balance
 from latentwire.codecs import transmit
 from latentwire.config import TrainSpec
 from latentwire.corpus import Corpus
@@ -104,7 +105,7 @@ def test_training_loss_equals_the_ladders_on_the_same_example(family):
     corpus = Corpus(reader, EXAMPLES[:1], "prompt", 0)
     method = PerToken(compression=4, decoder="mlp")
     method.prepare(reader, corpus.counts)
-    feed = Feed(method, reader, corpus, TrainSpec(precision="fp32"), Hooks().task)
+    feed = Feed(method, corpus, TrainSpec(precision="fp32"), Balance({"answer_ce": 1.0}), Hooks().task)
     goal = OBJECTIVES["answer_ce"]
     (batch,) = feed.batches([goal], 0)
     trained = float(goal.loss(batch).detach())

@@ -4,12 +4,15 @@ import math
 
 import pytest
 import torch
+from torch import nn
 
 from latentwire.config import ObjectiveSpec, TrainSpec
 from latentwire.corpus import Corpus
 from latentwire.data import DATASETS
 from latentwire.errors import RecipeError, TrainingError
+from latentwire.methods.embeddings import RawEmbeddings
 from latentwire.methods.per_token import PerToken
+from latentwire.reader import Prefix
 from latentwire.resolve import largest_micro_batch
 from latentwire.schedule import learning_rate, planned_steps
 from latentwire.train import Hooks, _Loop, fit
@@ -32,8 +35,22 @@ def fresh(corpus):
 
 def trained(corpus, weights, hooks=None, **spec):
     method = fresh(corpus)
-    fit(method, tiny_reader("llama"), corpus, ObjectiveSpec(weights=weights), TrainSpec(**{**FAST, **spec}), hooks)
+    fit(method, [corpus], ObjectiveSpec(weights=weights), TrainSpec(**{**FAST, **spec}), hooks)
     return method
+
+
+class Offsets(RawEmbeddings):
+    """Raw embeddings and a learned vector for each reader."""
+
+    def __init__(self, readers):
+        self.vectors = nn.ParameterDict({reader.name: torch.zeros(reader.width) for reader in readers})
+
+    def prefix(self, latents, reader):
+        raw = super().prefix(latents, reader)
+        return Prefix(raw.embeds + self.vectors[reader.name], raw.mask)
+
+    def module(self):
+        return self.vectors
 
 
 def advance(loop):
@@ -61,7 +78,7 @@ def test_small_micro_batches_give_the_same_loss_and_update(corpus, name):
     found = []
     for size in (1, 3, 4):
         spec = TrainSpec(**{**FAST, "steps": 1, "micro_examples": size})
-        loop = _Loop(fresh(corpus), tiny_reader("llama"), corpus, ObjectiveSpec(weights={name: 1.0}), spec, Hooks())
+        loop = _Loop(fresh(corpus), [corpus], ObjectiveSpec(weights={name: 1.0}), spec, Hooks())
         losses, gradients = loop._measure()
         loop._update(losses, gradients)
         applied = torch.cat([parameter.grad.flatten() for parameter in loop.parameters])
@@ -109,8 +126,7 @@ def torch_copy(state):
 
 
 def test_loss_that_is_not_finite_stops_with_step_examples_and_checkpoint(corpus):
-    method, reader = fresh(corpus), tiny_reader("llama")
-    saved = []
+    method, saved = fresh(corpus), []
 
     def spoil(done, words):
         if done >= 0.5:
@@ -120,7 +136,7 @@ def test_loss_that_is_not_finite_stops_with_step_examples_and_checkpoint(corpus)
     hooks = Hooks(task=lambda words: spoil, checkpoint=saved.append)
     spec = TrainSpec(**{**FAST, "steps": 4, "checkpoint_seconds": 3600})
     with pytest.raises(TrainingError, match=r"step 2 \(facts-train-0-.*lower train.lr"):
-        fit(method, reader, corpus, ObjectiveSpec(weights={"answer_ce": 1.0}), spec, hooks)
+        fit(method, [corpus], ObjectiveSpec(weights={"answer_ce": 1.0}), spec, hooks)
     assert saved == []
 
 
@@ -130,7 +146,7 @@ def test_checkpoint_left_by_a_diverged_training_still_gives_finite_losses(corpus
     with pytest.raises(TrainingError, match="checkpoint is kept"):
         trained(corpus, {"reconstruct": 1.0}, Hooks(checkpoint=lambda state: saved.append(torch_copy(state))), **spec)
     calm = TrainSpec(**FAST, steps=6)
-    loop = _Loop(fresh(corpus), tiny_reader("llama"), corpus, ObjectiveSpec(), calm, Hooks(resume=saved[-1]))
+    loop = _Loop(fresh(corpus), [corpus], ObjectiveSpec(), calm, Hooks(resume=saved[-1]))
     losses, _ = loop._measure()
     assert math.isfinite(losses["reconstruct"])
 
@@ -142,7 +158,7 @@ def test_gradient_that_is_not_finite_stops_before_the_weights_move(corpus):
     last.register_hook(lambda gradient: gradient * math.inf)
     spec = TrainSpec(**FAST, steps=2)
     with pytest.raises(TrainingError, match=r"gradient norm (nan|inf) at step 0"):
-        fit(method, tiny_reader("llama"), corpus, ObjectiveSpec(), spec)
+        fit(method, [corpus], ObjectiveSpec(), spec)
     for left, right in zip(before, method.module().parameters(), strict=True):
         assert torch.equal(left, right)
 
@@ -166,12 +182,12 @@ def test_epochs_count_tokens_unless_an_objective_needs_examples(corpus):
 def test_rollouts_are_what_the_compressed_prompt_answers_and_last_for_k_steps(corpus):
     reader = tiny_reader("llama")
     spec = TrainSpec(**{**FAST, "steps": 9, "rollout_every": 3})
-    loop = _Loop(fresh(corpus), reader, corpus, ObjectiveSpec(weights={"on_policy_kl": 1.0}), spec, Hooks())
+    loop = _Loop(fresh(corpus), [corpus], ObjectiveSpec(weights={"on_policy_kl": 1.0}), spec, Hooks())
     advance(loop)
     first = dict(loop.feed.rollouts)
     index = corpus.batch(0, 4)[0]
     with torch.no_grad():
-        untrained = _Loop(fresh(corpus), reader, corpus, loop.objective, spec, Hooks())
+        untrained = _Loop(fresh(corpus), [corpus], loop.objective, spec, Hooks())
         state = reader.prefill(reader.lay_in([corpus.prompts[index]], untrained.feed._compressed([index])))
     assert first[index] == reader.generate(state, 16)[0].ids
     assert all(1 <= len(ids) <= 16 for ids in first.values())
@@ -187,11 +203,11 @@ def test_method_without_parameters_has_nothing_to_train(corpus):
     method = PerToken(compression=4, decoder="linear")
     method.prepare(tiny_reader("llama"), corpus.counts)
     with pytest.raises(RecipeError, match="decoder=mlp"):
-        fit(method, tiny_reader("llama"), corpus, ObjectiveSpec(), TrainSpec(**FAST))
+        fit(method, [corpus], ObjectiveSpec(), TrainSpec(**FAST))
 
 
 def test_seconds_bound_the_training(corpus):
-    done = fit(fresh(corpus), tiny_reader("llama"), corpus, ObjectiveSpec(), TrainSpec(**FAST, seconds=0.5))
+    done = fit(fresh(corpus), [corpus], ObjectiveSpec(), TrainSpec(**FAST, seconds=0.5))
     assert 0.5 <= done.seconds < 3
     assert done.steps >= 2
 
@@ -208,3 +224,19 @@ def test_automatic_micro_batch_halves_until_it_fits(corpus, monkeypatch):
     monkeypatch.setattr(reader, "hidden_states", short_of_memory)
     spec = TrainSpec(batch_examples=8, micro_examples="auto")
     assert largest_micro_batch(reader, corpus, ObjectiveSpec(weights={"answer_ce": 1.0}), spec) in (2, 3)
+
+
+def test_several_readers_take_turns_and_the_one_at_rest_keeps_its_part():
+    readers = [tiny_reader("llama"), tiny_reader("qwen2")]
+    method = Offsets(readers)
+    corpora = [Corpus(reader, EXAMPLES, "context", 0) for reader in readers]
+    loop = _Loop(method, corpora, ObjectiveSpec(weights={"answer_ce": 1.0}), TrainSpec(**FAST, steps=12), Hooks())
+    turns = []
+    for loop.step in range(12):
+        turns.append(loop.feed.reader.name)
+        before = {name: vector.detach().clone() for name, vector in method.vectors.items()}
+        advance(loop)
+        assert [name for name, vector in method.vectors.items() if not torch.equal(vector, before[name])] == turns[-1:]
+    again = _Loop(method, corpora, loop.objective, loop.spec, Hooks())
+    assert [again.feed.reader.name for again.step in range(12)] == turns
+    assert set(turns) == {reader.name for reader in readers}

@@ -51,8 +51,7 @@ def test_first_training_loss_is_the_answer_nll_of_the_ladder(family, scope, prec
     records = []
     fit(
         method,
-        reader,
-        Corpus(reader, [example], scope, 0),
+        [Corpus(reader, [example], scope, 0)],
         ObjectiveSpec(weights={"answer_ce": 1.0}),
         TrainSpec(steps=1, precision=precision),
         Hooks(log=records.append),
@@ -143,8 +142,7 @@ def test_training_lowers_the_loss_it_descends():
         records = []
         fit(
             method,
-            reader,
-            corpus,
+            [corpus],
             ObjectiveSpec(weights={name: 1.0}),
             TrainSpec(steps=25, lr=1e-2, batch_examples=4, precision="fp32", vocabulary_share=0.0),
             Hooks(log=records.append),

@@ -48,8 +48,8 @@ def fit(
     method.prepare(reader, corpus.counts)
     if decoder_parameters(method):
         spec = settle(asked, goal, reader, corpus)
-        start(method, reader, corpus, spec, Hooks())
-        fit_loop(method, reader, corpus, goal, spec)
+        start(method, [corpus], spec, Hooks())
+        fit_loop(method, [corpus], goal, spec)
     return method
 
 

@@ -31,6 +31,7 @@ class Corpus:
         progress: Called with (share of the prompts laid out, a remark).
 
     Attributes:
+        reader: The reader.
         odds: `[V]`, how likely each vocabulary row is drawn into a step (`expected.py`); None draws all alike.
     """
 
@@ -44,6 +45,7 @@ class Corpus:
     ) -> None:
         if not examples:
             raise DataError("expected at least one training example, got none; raise data.limit")
+        self.reader = reader
         self.examples = list(examples)
         self.prompts: list[Prompt] = []
         for number, example in enumerate(self.examples, 1):

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from latentwire.balance import Balance
 from latentwire.codecs import transmit
 from latentwire.config import TrainSpec
 from latentwire.corpus import Corpus
@@ -24,23 +25,28 @@ ROLLOUT_TOKENS = 16
 
 @dataclass
 class Feed:
-    """Batches of one reader and its corpus, each a function of the step.
+    """Batches of one reader's corpus, each a function of the step.
 
     Attributes:
         method: What is trained.
-        reader: The frozen model that it is trained for.
-        corpus: That reader's prompts.
+        corpus: Prompts of the frozen reader that it is trained for.
         spec: Sizes, precision, how often rollouts are made anew.
+        balance: Combines the gradients of this reader's steps.
         task: Opens a progress bar by its words.
         rollouts: What a compressed prompt led the reader to answer, by the example's index.
     """
 
     method: Method
-    reader: Reader
     corpus: Corpus
     spec: TrainSpec
+    balance: Balance
     task: Callable[[str], Callable[[float, str], None]]
     rollouts: dict[int, tuple[int, ...]] = field(default_factory=dict)
+
+    @property
+    def reader(self) -> Reader:
+        """The frozen reader."""
+        return self.corpus.reader
 
     def batches(self, goals: Sequence[Objective], step: int) -> Iterator[Batch]:
         """The step's batches for objectives that need the same kind, made one at a time."""
@@ -62,6 +68,8 @@ class Feed:
     def state(self) -> dict[str, Any]:
         """What `restore` needs to go on as if nothing had happened."""
         return {
+            "averages": dict(self.balance.averages),
+            "updates": self.balance.updates,
             "rollouts": {index: list(ids) for index, ids in self.rollouts.items()},
             "metric": self.__dict__.get("_metric"),
             "odds": None if self.corpus.odds is None else torch.from_numpy(self.corpus.odds),
@@ -69,6 +77,7 @@ class Feed:
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from where `state` was taken."""
+        self.balance.averages, self.balance.updates = dict(state["averages"]), int(state["updates"])
         self.rollouts = {int(index): tuple(ids) for index, ids in state["rollouts"].items()}
         if state["metric"] is not None:
             self._metric = state["metric"]

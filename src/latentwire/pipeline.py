@@ -157,7 +157,7 @@ def train(
         resume=state,
         weights=weights,
     )
-    start(method, stage.reader, stage.corpus, recipe.train, hooks)
+    start(method, [stage.corpus], recipe.train, hooks)
     facts: dict[str, Any] = {"decoder_parameters": decoder_parameters(method), "reader_dtype": str(stage.reader.dtype)}
     facts |= {"training_identity": identity}
     run.start(recipe, facts)
@@ -167,7 +167,7 @@ def train(
         run.write_lines("log.jsonl", [line for line in run.lines("log.jsonl") if line["step"] <= state["step"]])
     trained = Trained(0, 0.0, len(stage.corpus.examples), {})
     if facts["decoder_parameters"]:
-        trained = fit(method, stage.reader, stage.corpus, recipe.objective, recipe.train, hooks)
+        trained = fit(method, [stage.corpus], recipe.objective, recipe.train, hooks)
     run.save_weights(method.tensors())
     done = {"train_steps": trained.steps, "train_seconds": trained.seconds, "train_examples": trained.examples}
     run.start(recipe, facts | done)

@@ -28,7 +28,7 @@ from torch import Tensor
 from latentwire.config import Recipe, dump, make_recipe
 from latentwire.errors import RunError
 
-FORMAT = 2  # of weights and checkpoints; what an earlier version wrote is refused
+FORMAT = 3  # of weights and checkpoints; what an earlier version wrote is refused
 RESULTS = ("rows.jsonl", "predictions.jsonl", "report.html", "report.md")
 OWN = (
     "recipe.yaml",

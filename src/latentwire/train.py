@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
 from latentwire.balance import Balance, Gradient, norm
@@ -19,7 +20,6 @@ from latentwire.expected import expected_odds
 from latentwire.feed import Feed
 from latentwire.methods import Method
 from latentwire.objectives import OBJECTIVES, Batch, Objective
-from latentwire.reader import Reader
 from latentwire.schedule import learning_rate, planned_steps
 
 LOG_LINES = 200
@@ -57,14 +57,9 @@ class Hooks:
 
 
 def fit(
-    method: Method,
-    reader: Reader,
-    corpus: Corpus,
-    objective: ObjectiveSpec,
-    spec: TrainSpec,
-    hooks: Hooks | None = None,
+    method: Method, corpora: Sequence[Corpus], objective: ObjectiveSpec, spec: TrainSpec, hooks: Hooks | None = None
 ) -> Trained:
-    """Train a prepared method in place.
+    """Train a prepared method in place, on the same examples laid out for one or several readers: one reader a step.
 
     Returns:
         What was done. With `spec.seconds` the number of steps depends on the machine; else it is fixed by the recipe.
@@ -73,27 +68,28 @@ def fit(
         RecipeError: Nothing to train, or an unknown objective.
         TrainingError: A loss that is not finite.
     """
-    return _Loop(method, reader, corpus, objective, spec, hooks or Hooks()).run()
+    return _Loop(method, corpora, objective, spec, hooks or Hooks()).run()
 
 
-def start(method: Method, reader: Reader, corpus: Corpus, spec: TrainSpec, hooks: Hooks) -> None:
-    """Prepare a method for training on a corpus: which tokens it may meet, what it fits in closed form or starts from."""
-    if spec.vocabulary_share and hooks.resume is None:
-        progress = hooks.task("measuring which tokens the reader expects")
-        corpus.odds = expected_odds(reader, corpus, spec.micro, progress)
-    elif hooks.resume is not None and hooks.resume["odds"] is not None:
-        corpus.odds = hooks.resume["odds"].numpy()
-    if hooks.weights is None:
-        method.prepare(reader, corpus.counts, corpus.weights(spec.vocabulary_share))
-    else:
-        method.load(hooks.weights, reader)
+def start(method: Method, corpora: Sequence[Corpus], spec: TrainSpec, hooks: Hooks) -> None:
+    """Prepare a method for training: which tokens it may meet, what it fits in closed form or starts from."""
+    for place, corpus in enumerate(corpora):
+        kept = None if hooks.resume is None else hooks.resume["feeds"][place]["odds"]
+        if kept is not None:
+            corpus.odds = kept.numpy()
+        elif spec.vocabulary_share:
+            progress = hooks.task("measuring which tokens the reader expects")
+            corpus.odds = expected_odds(corpus.reader, corpus, spec.micro, progress)
+        if hooks.weights is None:
+            method.prepare(corpus.reader, corpus.counts, corpus.weights(spec.vocabulary_share))
+        else:
+            method.load(hooks.weights, corpus.reader)
 
 
 @dataclass
 class _Loop:
     method: Method
-    reader: Reader
-    corpus: Corpus
+    corpora: Sequence[Corpus]
     objective: ObjectiveSpec
     spec: TrainSpec
     hooks: Hooks
@@ -105,10 +101,14 @@ class _Loop:
         if not self.parameters:
             raise RecipeError("expected a method with parameters to train, got one without; choose method.decoder=mlp")
         self.objectives = [OBJECTIVES[name] for name in self.objective.weights]
-        self.balance = Balance(self.objective.weights, self.objective.balance)
         self.optimizer = torch.optim.AdamW(self.parameters, self.spec.lr, (0.9, 0.98), weight_decay=0.0, fused=True)
-        self.feed = Feed(self.method, self.reader, self.corpus, self.spec, self.hooks.task)
-        self.steps = planned_steps(self.corpus, self.objective, self.spec)
+        self.feeds = [
+            Feed(
+                self.method, corpus, self.spec, Balance(self.objective.weights, self.objective.balance), self.hooks.task
+            )
+            for corpus in self.corpora
+        ]
+        self.steps = planned_steps(self.corpora[0], self.objective, self.spec)
         torch.manual_seed(self.spec.seed)
         if self.hooks.resume is not None:
             self._restore(self.hooks.resume)
@@ -120,6 +120,7 @@ class _Loop:
         while (done := self._done(time.monotonic() - start)) < 1.0:
             for group in self.optimizer.param_groups:
                 group["lr"] = learning_rate(done, self.spec)
+            reader = self.feed.reader.name
             losses, gradients = self._measure()
             if time.monotonic() - saved >= self.spec.checkpoint_seconds:  # these parameters gave finite losses
                 self.hooks.checkpoint(self.state(time.monotonic() - start))
@@ -129,13 +130,13 @@ class _Loop:
             now = time.monotonic()
             progress(self._done(now - start), f"loss {sum(losses.values()):.4f}")
             if self.step % max(1, self.steps // LOG_LINES) == 0 or self.step == 1:
-                self._log(losses, shares, size, now - start)
+                self._log(reader, losses, shares, size, now - start)
             if self.hooks.interrupted():
                 self.hooks.checkpoint(self.state(now - start))
                 raise KeyboardInterrupt
         elapsed = time.monotonic() - start
         self.hooks.checkpoint(self.state(elapsed))
-        return Trained(self.step, self.seconds_before + elapsed, len(self.corpus.examples), losses)
+        return Trained(self.step, self.seconds_before + elapsed, len(self.corpora[0].examples), losses)
 
     def state(self, elapsed: float) -> dict[str, Any]:
         """All that a resumed training needs to go on as if nothing had happened."""
@@ -144,10 +145,8 @@ class _Loop:
             "seconds": self.seconds_before + elapsed,
             "parameters": [parameter.detach() for parameter in self.parameters],
             "optimizer": self.optimizer.state_dict(),
-            "averages": dict(self.balance.averages),
-            "updates": self.balance.updates,
             "rng": torch.get_rng_state(),
-            **self.feed.state(),
+            "feeds": [feed.state() for feed in self.feeds],
         }
 
     def _restore(self, state: Mapping[str, Any]) -> None:
@@ -156,9 +155,14 @@ class _Loop:
                 parameter.copy_(saved)
         self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.seconds_before = int(state["step"]), float(state["seconds"])
-        self.balance.averages, self.balance.updates = dict(state["averages"]), int(state["updates"])
-        self.feed.restore(state)
+        for feed, kept in zip(self.feeds, state["feeds"], strict=True):
+            feed.restore(kept)
         torch.set_rng_state(state["rng"])
+
+    @property
+    def feed(self) -> Feed:
+        """The feed of the step's reader: a draw of seed and step, the same in every process."""
+        return self.feeds[np.random.default_rng([self.spec.seed, 7, self.step]).integers(len(self.feeds))]
 
     def _done(self, elapsed: float) -> float:
         if self.spec.seconds is not None:
@@ -188,12 +192,12 @@ class _Loop:
 
     def _update(self, losses: Mapping[str, float], gradients: Mapping[str, Gradient]) -> tuple[dict[str, float], float]:
         """Descend: gradient shares, and the norm of the combined gradient."""
-        combined, shares = self.balance.combine(gradients)
+        combined, shares = self.feed.balance.combine(gradients)
         size = norm(combined)
         if not math.isfinite(size):
             raise TrainingError(self._diverged({**losses, "gradient norm": size}))
         for parameter, part in zip(self.parameters, combined, strict=True):
-            parameter.grad = part
+            parameter.grad = part if len(self.feeds) == 1 or part.any() else None  # what serves another reader rests
         torch.nn.utils.clip_grads_with_norm_(self.parameters, self.spec.clip, torch.tensor(size))
         self.optimizer.step()
         return shares, size
@@ -206,10 +210,13 @@ class _Loop:
             found.append((goal, list(gradient), float(loss.detach())))
         return found
 
-    def _log(self, losses: Mapping[str, float], shares: Mapping[str, float], size: float, elapsed: float) -> None:
+    def _log(
+        self, reader: str, losses: Mapping[str, float], shares: Mapping[str, float], size: float, elapsed: float
+    ) -> None:
         self.hooks.log(
             {
                 "step": self.step,
+                "reader": reader,
                 "lr": self.optimizer.param_groups[0]["lr"],
                 "losses": dict(losses),
                 "shares": dict(shares),
