@@ -1,5 +1,7 @@
 """Compressors, decoders and text baselines against brute force."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 import torch
@@ -9,11 +11,12 @@ from latentwire.codecs import transmit
 from latentwire.corpus import Corpus
 from latentwire.data import DATASETS
 from latentwire.errors import MethodError, RegistryError
-from latentwire.methods import decoder_parameters
+from latentwire.methods import METHODS, decoder_parameters
 from latentwire.methods.compressors import Basis, fit_basis, moments
 from latentwire.methods.decoders import DECODERS, nearest_rows
 from latentwire.methods.mlp import hidden_widths
 from latentwire.methods.per_token import PerToken
+from latentwire.methods.pooled import pooled
 from latentwire.methods.text import SEPARATOR, NoContext, Truncated, text_latent
 from tiny import FAMILIES, tiny_reader
 
@@ -196,3 +199,42 @@ def test_no_context_keeps_the_question_and_drops_the_context(reader):
 def test_per_token_objective_on_a_method_without_tokens_says_so(reader):
     with pytest.raises(MethodError, match="objectives on examples"):
         NoContext().restore(torch.tensor([1]), reader)
+
+
+@pytest.mark.parametrize("name", ["random_tokens", "pooled"])
+@pytest.mark.parametrize("compression", [1, 3, 4, 16])
+def test_shorter_sequences_have_the_positions_that_were_asked_for(name, compression):
+    reader = tiny_reader("llama")
+    slots = [reader.prompt(example, "context").slot for example in EXAMPLES]
+    method = METHODS[name](compression=compression)
+    latents = method.encode(slots, reader)
+    assert [len(latent.payload) for latent in latents] == [-(-len(slot.ids) // compression) for slot in slots]
+    if compression == 1:
+        for row, slot in zip(method.prefix(latents, reader).rows(), slots, strict=True):
+            torch.testing.assert_close(row, reader.embed(torch.tensor(slot.ids)), atol=1e-3, rtol=1e-3)
+
+
+def test_random_tokens_keep_their_order_and_are_drawn_evenly():
+    reader = tiny_reader("llama")
+    slot = reader.prompt(EXAMPLES[0], "context").slot
+    places = [slot.ids.index(token) for token in slot.ids]  # first occurrence, to compare orders of distinct tokens
+    distinct = [token for token, place in zip(slot.ids, places, strict=True) if slot.ids.count(token) == 1]
+    chosen = Counter()
+    for seed in range(300):
+        (latent,) = METHODS["random_tokens"](compression=4, seed=seed).encode([slot], reader)
+        ids = latent.payload[:, 0].tolist()
+        kept = [token for token in ids if token in distinct]
+        assert kept == sorted(kept, key=slot.ids.index)
+        chosen.update(kept)
+    shares = np.array([chosen[token] / 300 for token in distinct])
+    assert abs(shares.mean() - 0.25) < 0.02
+    assert shares.std() < 0.06
+
+
+def test_pooled_means_have_the_magnitude_of_what_they_stand_for():
+    reader = tiny_reader("llama")
+    embeds = reader.embed(torch.arange(20)).float()
+    (*whole, rest) = pooled(embeds, 6)
+    for mean, block in zip([*whole, rest], embeds.split(6), strict=True):
+        assert float(mean.square().mean()) == pytest.approx(float(block.square().mean()), rel=1e-5)
+        assert float(torch.cosine_similarity(mean, block.mean(dim=0), dim=0)) == pytest.approx(1.0)

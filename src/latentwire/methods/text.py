@@ -1,10 +1,12 @@
 """Text as a method: nothing, everything, token ids, or what is left of the context after a cut. No parameters."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from latentwire.codecs import ids_codec
 from latentwire.latent import Latent, expect_space
@@ -113,6 +115,35 @@ class Truncated(Method):
 
     def _price(self, slot: Slot) -> int:
         return len(slot.ids) if self.unit == "positions" else int(text_latent(slot).payload.size)
+
+
+@METHODS.register("random_tokens")
+@dataclass
+class RandomTokens(Method):
+    """Some of the tokens, drawn at random and left in their order: what as many positions buy without any choice.
+
+    Attributes:
+        compression: One of so many tokens is kept, rounded up.
+        seed: Seed of the draw, which also depends on the tokens.
+    """
+
+    compression: float = 4.0
+    seed: int = 0
+
+    def encode(self, slots: Sequence[Slot], reader: Reader) -> list[Latent]:
+        """Ids `[ceil(S / compression), 1]`."""
+        codec, space = ids_codec(reader.vocab_size), f"ids-{reader.fingerprint}"
+        return [Latent(self._drawn(slot)[:, None], codec, space, len(slot.ids)) for slot in slots]
+
+    def prefix(self, latents: Sequence[Latent], reader: Reader) -> Prefix:
+        """Embedded ids."""
+        return TokenIds().prefix(latents, reader)
+
+    def _drawn(self, slot: Slot) -> npt.NDArray[np.uint32]:
+        ids = np.array(slot.ids, dtype=np.uint32)
+        draw = np.random.default_rng([self.seed, *slot.ids])
+        kept = draw.choice(len(ids), size=math.ceil(len(ids) / self.compression), replace=False)
+        return ids[np.sort(kept)]
 
 
 def with_context(slot: Slot, context: str, reader: Reader) -> Slot:
