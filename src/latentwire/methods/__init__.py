@@ -83,4 +83,4 @@ def id_tensor(ids: Sequence[int]) -> Tensor:
     return torch.tensor(ids, dtype=torch.long)
 
 
-from latentwire.methods import embeddings, mlp, per_token, pooled, text  # noqa: E402, F401
+from latentwire.methods import embeddings, mlp, per_token, pooled, text, tuned  # noqa: E402, F401
