@@ -36,6 +36,10 @@ class LatentError(LatentWireError):
     """A latent whose payload, identity or dtype is not what its receiver expects."""
 
 
+class FeatureError(LatentWireError):
+    """Encoder features on disk that are of another encoder, too large, damaged, or cannot be written."""
+
+
 class TrainingError(LatentWireError):
     """Training that cannot go on: a loss that is not finite, a checkpoint of another recipe."""
 

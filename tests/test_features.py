@@ -1,0 +1,158 @@
+"""The encoder's features against the model's own hidden states, and their store on disk."""
+
+import os
+import random
+import signal
+import time
+
+import pytest
+import torch
+
+from latentwire.data import DATASETS
+from latentwire.encoder import Encoder
+from latentwire.errors import FeatureError, MethodError
+from latentwire.features import FeatureStore
+from tiny import FAMILIES, tiny_reader
+
+TEXTS = [example.context for example in DATASETS["facts"]().examples("train", 0, 6)]
+MIB = 2**20
+
+
+def encoder_of(family="llama", **fields):
+    return Encoder(tiny_reader(family), **{"layers": (0, 1, 2), "window": 32, **fields})
+
+
+def windows_of(encoder, texts=TEXTS):
+    return [window for text in texts for window in encoder.windows(text)]
+
+
+@pytest.mark.parametrize("pool", [1, 4, 16])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_features_are_means_of_the_models_own_hidden_states(family, pool):
+    encoder = encoder_of(family, pool=pool)
+    reader = encoder.reader
+    windows = windows_of(encoder)
+    begin = [] if reader.tokenizer.bos_token_id is None else [reader.tokenizer.bos_token_id]
+    for window, found in zip(windows, encoder.features(windows), strict=True):
+        out = reader.model(input_ids=torch.tensor([[*begin, *window]]), output_hidden_states=True)
+        for place, layer in enumerate(encoder.layers):
+            states = out.hidden_states[layer][0, len(begin) :]
+            expected = torch.stack([states[first : first + pool].mean(dim=0) for first in range(0, len(states), pool)])
+            torch.testing.assert_close(found[:, place].float(), expected, atol=2e-2, rtol=2e-2)
+
+
+def test_text_appended_at_a_border_adds_windows_and_changes_none():
+    encoder = encoder_of(window=16)
+    ids = encoder.reader.prompter.slot(TEXTS[0]).ids
+    words = TEXTS[0].split(" ")
+    at_border = [
+        size for size in range(1, len(words)) if len(encoder.reader.prompter.slot(" ".join(words[:size])).ids) % 16 == 0
+    ]
+    assert at_border, "expected a text with a word that ends at a window's border"
+    first, rest = " ".join(words[: at_border[0]]), " " + " ".join(words[at_border[0] :])
+    whole = encoder.windows(TEXTS[0])
+    assert encoder.windows(first) + encoder.windows(rest) == whole
+    assert sum(whole, ()) == ids
+    together = encoder.features(whole)
+    apart = encoder.features(encoder.windows(first)) + encoder.features(encoder.windows(rest))
+    for one, other in zip(together, apart, strict=True):
+        torch.testing.assert_close(one, other, atol=2e-2, rtol=2e-2)
+
+
+def test_one_token_is_a_text_and_none_is_not():
+    encoder = encoder_of()
+    (window,) = encoder.windows("a")
+    (features,) = encoder.features([window])
+    assert features.shape == (1, 3, encoder.reader.width)
+    with pytest.raises(MethodError, match="empty"):
+        encoder.windows("")
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"layers": ()}, "1 to 6 different layers"),
+        ({"layers": (0, 0)}, "different layers"),
+        ({"layers": (0, 3)}, "from 0 to 2"),
+        ({"window": 20}, "multiple of 16"),
+        ({"pool": 5}, "multiple"),
+        ({"pool": 0}, "multiple"),
+    ],
+)
+def test_wrong_fields_are_refused_by_name(fields, words):
+    with pytest.raises(MethodError, match=words):
+        encoder_of(**fields)
+
+
+def test_what_was_filled_is_there_bit_by_bit_and_not_computed_again(tmp_path):
+    encoder = encoder_of()
+    store = FeatureStore(tmp_path, encoder, 8 * MIB)
+    windows = windows_of(encoder)
+    assert store.bytes_for(windows) == sum(-(-len(window) // 4) for window in windows) * encoder.feature_bytes
+    shown = []
+    store.fill([*windows, *windows[:3]], lambda done, remark: shown.append(done))
+    assert shown[-1] == 1.0
+    assert store.missing(windows) == []
+    for window in windows:
+        (expected,) = encoder.features([window])
+        torch.testing.assert_close(store.features(window), expected, atol=2e-2, rtol=2e-2)
+    kept = [store.features(window) for window in windows]
+    store.close()
+    again = FeatureStore(tmp_path, encoder, 8 * MIB)
+    again.fill(windows, lambda done, remark: pytest.fail("expected nothing to be left to compute"))
+    assert all(torch.equal(one, again.features(window)) for one, window in zip(kept, windows, strict=True))
+
+
+def test_too_large_a_set_is_refused_before_anything_is_computed(tmp_path):
+    encoder = encoder_of()
+    windows = windows_of(encoder)
+    store = FeatureStore(tmp_path, encoder, 10_000)
+    with pytest.raises(FeatureError, match="--cache-limit"):
+        store.fill(windows)
+    assert len(store.missing(windows)) == len(set(windows))
+
+
+@pytest.mark.parametrize("other", [{"layers": (0, 1)}, {"pool": 8}, {"family": "qwen2"}])
+def test_folder_of_another_encoder_is_refused(tmp_path, other):
+    FeatureStore(tmp_path, encoder_of(), MIB).close()
+    with pytest.raises(FeatureError, match="choose another"):
+        FeatureStore(tmp_path, encoder_of(**other), MIB)
+
+
+def test_unknown_window_and_damaged_entry_are_named(tmp_path):
+    encoder = encoder_of()
+    store = FeatureStore(tmp_path, encoder, MIB)
+    window = windows_of(encoder)[0]
+    with pytest.raises(FeatureError, match="fill the store first"):
+        store.features(window)
+    store.fill([window])
+    wider = encoder_of()
+    object.__setattr__(wider, "layers", (0, 1))
+    store.encoder = wider
+    with pytest.raises(FeatureError, match="start anew"):
+        store.features(window)
+
+
+def test_killed_while_filling_goes_on_and_gives_the_same(tmp_path):
+    encoder = encoder_of()
+    texts = [example.context for example in DATASETS["facts"]().examples("train", 1, 60)]
+    windows = windows_of(encoder, texts)
+    calm = FeatureStore(tmp_path / "calm", encoder, 16 * MIB)
+    calm.fill(windows)
+    draw, sizes = random.Random(0), []
+    for _ in range(6):
+        child = os.fork()
+        if child == 0:
+            FeatureStore(tmp_path / "stormy", encoder, 16 * MIB).fill(windows)
+            os._exit(0)
+        time.sleep(draw.uniform(0.02, 0.15))
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        if (tmp_path / "stormy").exists():
+            with FeatureStore(tmp_path / "stormy", encoder, 16 * MIB) as store:
+                sizes.append(len(windows) - len(store.missing(windows)))
+    assert sizes == sorted(sizes)
+    stormy = FeatureStore(tmp_path / "stormy", encoder, 16 * MIB)
+    stormy.fill(windows)
+    for window in windows:
+        torch.testing.assert_close(stormy.features(window), calm.features(window), atol=2e-2, rtol=2e-2)
