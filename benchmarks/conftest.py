@@ -12,10 +12,10 @@ from statistics import median
 import pytest
 import torch
 
-from latentwire.api import load_reader
 from latentwire.data import shuffled
 from latentwire.data.facts import Facts
 from latentwire.data.squad import Squad
+from latentwire.reader.load import load_reader
 from latentwire.runs import provenance
 
 NUM_EXAMPLES = 10_000

@@ -6,10 +6,10 @@ import numpy as np
 import torch
 
 from conftest import NUM_EXAMPLES, READER, SEED, record, seconds, spread
-from latentwire.api import load_reader
 from latentwire.config import ObjectiveSpec, TrainSpec
 from latentwire.corpus import ROWS_PER_TOKEN, Corpus
 from latentwire.methods.per_token import PerToken
+from latentwire.reader.load import load_reader
 from latentwire.train import Hooks, fit, start
 
 ROUNDS = 3

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from latentwire.api import load_reader
 from latentwire.corpus import Corpus
 from latentwire.data import DATASETS
 from latentwire.evaluate import Evaluator
 from latentwire.methods.embeddings import RawEmbeddings
 from latentwire.methods.per_token import PerToken
 from latentwire.methods.text import NoContext, TokenIds
+from latentwire.reader.load import load_reader
 
 pytestmark = pytest.mark.packaged
 README = Path(__file__).parent.parent / "README.md"

@@ -31,7 +31,7 @@ _LAZY = {
     "answer": "latentwire.api",
     "compress": "latentwire.api",
     "fit": "latentwire.api",
-    "load_reader": "latentwire.api",
+    "load_reader": "latentwire.reader.load",
 }
 
 

@@ -12,21 +12,10 @@ from latentwire.data import Example
 from latentwire.errors import RecipeError
 from latentwire.latent import Latent
 from latentwire.methods import Method, decoder_parameters
-from latentwire.reader import Layout, Reader, Scope, Slot
-from latentwire.reader.load import load_model
+from latentwire.reader import Reader, Scope, Slot
 from latentwire.resolve import settle
 from latentwire.train import Hooks, start
 from latentwire.train import fit as fit_loop
-
-
-def load_reader(name: str, style: str = "plain", shots: int = 2, dtype: str = "auto") -> Reader:
-    """A frozen reader by packaged name, hub id, folder or `.gguf` path.
-
-    Raises:
-        ReaderError: It cannot be found or does not behave as a frozen causal LM must.
-    """
-    loaded = load_model(name, dtype=dtype)
-    return Reader(loaded.model, loaded.tokenizer, name, Layout(style, shots), loaded.fingerprint)  # type: ignore[arg-type]
 
 
 def fit(

@@ -43,7 +43,7 @@ class FeatureStore:
             raise FeatureError(f"expected to open features in {folder}, got: {error}; choose another --cache") from None
         with self._file.begin(write=True) as transaction:
             transaction.put(IDENTITY, encoder.identity.encode(), overwrite=False)
-            found = transaction.get(IDENTITY).decode()
+            found = bytes(transaction.get(IDENTITY) or b"").decode()
         if found != encoder.identity:
             self.close()
             raise FeatureError(

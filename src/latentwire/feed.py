@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from latentwire.balance import Balance
-from latentwire.codecs import transmit
 from latentwire.config import TrainSpec
 from latentwire.corpus import Corpus
 from latentwire.fisher import fisher_metric
@@ -110,9 +109,8 @@ class Feed:
         )
 
     def _compressed(self, chosen: Sequence[int]) -> Prefix:
-        latents = self.method.encode([self.corpus.prompts[index].slot for index in chosen], self.reader)
         with self._autocast():
-            return self.method.prefix([transmit(latent)[0] for latent in latents], self.reader)
+            return self.method.training_prefix([self.corpus.prompts[index].slot for index in chosen], self.reader)
 
     @torch.no_grad()
     def _refresh_rollouts(self, step: int) -> None:

@@ -7,13 +7,15 @@ To add one, write `methods/<name>.py` with a dataclass whose fields are its conf
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from latentwire.codecs import transmit
 from latentwire.errors import MethodError
 from latentwire.latent import Latent
 from latentwire.reader import Prefix, Reader, Slot
@@ -21,6 +23,7 @@ from latentwire.registry import Registry
 
 Counts = npt.NDArray[np.int64]
 Weights = npt.NDArray[np.float64]
+Progress = Callable[[float, str], None]
 
 
 class Method(ABC):
@@ -40,6 +43,19 @@ class Method(ABC):
     @abstractmethod
     def prefix(self, latents: Sequence[Latent], reader: Reader) -> Prefix:
         """The reader's prefix from latents as they came off the wire (receiver's side); differentiable."""
+
+    def training_prefix(self, slots: Sequence[Slot], reader: Reader) -> Prefix:
+        """What training reads: the ladder's own way from slot to prefix, differentiable in all that is trained.
+
+        As it stands, gradients end at the wire; a method that trains its encoder overrides it.
+        """
+        return self.prefix([transmit(latent)[0] for latent in self.encode(slots, reader)], reader)
+
+    def draw(self, seed: int, step: int) -> None:  # noqa: B027
+        """Called before each training step, for methods that train for several settings in turn."""
+
+    def gather(self, slots: Sequence[Slot], folder: Path, limit_bytes: int, progress: Progress) -> None:  # noqa: B027
+        """Called once before training: compute what `encode` needs of the slots but training does not change."""
 
     def cut(self, slots: Sequence[Slot], latents: Sequence[Latent]) -> list[bool] | None:
         """For methods that shorten text: whether each slot lost any. None for methods that never do."""
@@ -83,4 +99,4 @@ def id_tensor(ids: Sequence[int]) -> Tensor:
     return torch.tensor(ids, dtype=torch.long)
 
 
-from latentwire.methods import embeddings, mlp, per_token, pooled, text, tuned  # noqa: E402, F401
+from latentwire.methods import embeddings, mlp, per_token, pooled, text, tuned, wire  # noqa: E402, F401

@@ -16,6 +16,7 @@ from huggingface_hub import snapshot_download
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 from latentwire.errors import ReaderError
+from latentwire.reader import Layout, Reader
 from latentwire.reader.checkpoint import (
     Refusing,
     causal_config,
@@ -28,9 +29,10 @@ from latentwire.reader.checkpoint import (
 from latentwire.reader.gguf import config_of, converted, gguf_file
 from latentwire.reader.packaged import PACKAGED, ModelInfo, list_models
 from latentwire.reader.precision import choose_dtype
+from latentwire.reader.prompts import Style
 from latentwire.registry import nearest
 
-__all__ = ["Loaded", "ModelInfo", "list_models", "load_model", "meta_model"]
+__all__ = ["Loaded", "ModelInfo", "list_models", "load_model", "load_reader", "meta_model"]
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
@@ -54,6 +56,16 @@ class Loaded:
     source: str
     fingerprint: str
     dtype_reason: str
+
+
+def load_reader(name: str, style: Style = "plain", shots: int = 2, dtype: str = "auto") -> Reader:
+    """A frozen reader by packaged name, hub id, folder or `.gguf` path.
+
+    Raises:
+        ReaderError: It cannot be found or does not behave as a frozen causal LM must.
+    """
+    loaded = load_model(name, dtype=dtype)
+    return Reader(loaded.model, loaded.tokenizer, name, Layout(style, shots), loaded.fingerprint)
 
 
 def load_model(

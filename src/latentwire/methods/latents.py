@@ -1,0 +1,76 @@
+"""From blocks of tokens to latents: the sender's trained half of a wire.
+
+    embeddings of a block [M, r, D] ── a map per position ──▶ + ──▶ latents at r
+    features of the block [M, K, D] ── one hidden layer ──────┘        │ merge neighbours
+                                                                       ▼
+                                                             latents at 2r ─▶ latents at 4r
+
+A latent starts as the scaled mean of its tokens' embeddings, which a reader half understands already; the features' part
+starts at zero.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Latents(nn.Module):
+    """Trained maps from blocks of `pool` tokens to latents, and from pairs of latents to one.
+
+    Source: ComprExIT (arXiv 2602.03784, section 3) mixes the layers of a frozen model and pools in windows, as here; the map per
+    position and the start at the mean embedding are ours.
+
+    Args:
+        width: `D` of the encoder.
+        num_features: `K`, layers kept.
+        pool: `r`, tokens in a block.
+        merges: How often neighbours are merged: 0 for compression `r` alone, 2 for `r`, `2 r` and `4 r`.
+        hidden: Units between features and residual.
+    """
+
+    def __init__(self, width: int, num_features: int, pool: int, merges: int, hidden: int) -> None:
+        super().__init__()
+        self.positions = nn.Parameter(torch.eye(width).repeat(pool, 1, 1) / pool**0.5)
+        self.mix = nn.Linear(num_features * width, hidden)
+        self.residual = _zero(nn.Linear(hidden, width))
+        self.merges = nn.ModuleList(Merge(width, hidden) for _ in range(merges))
+
+    def forward(self, embeds: Tensor, features: Tensor, merges: int) -> Tensor:
+        """Latents `[ceil(M / 2 ** merges), D]` float32 of `embeds [M, r, D]` and `features [M, K, D]`."""
+        base = torch.einsum("mrd,rde->me", embeds, self.positions)
+        normed = F.layer_norm(features, features.shape[-1:]).flatten(1)
+        latents: Tensor = base + self.residual(F.gelu(self.mix(normed)))
+        for merge in self.merges[:merges]:
+            latents = merge(latents)
+        return latents.float()
+
+
+class Merge(nn.Module):
+    """Two neighbouring latents as one: starts at their scaled mean. An odd one out is merged with itself."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.sides = nn.Parameter(torch.eye(width).repeat(2, 1, 1) / 2**0.5)
+        self.mix = nn.Linear(2 * width, hidden)
+        self.residual = _zero(nn.Linear(hidden, width))
+
+    def forward(self, latents: Tensor) -> Tensor:
+        """`[ceil(M / 2), D]` of `[M, D]`."""
+        pairs = in_blocks(latents, 2)
+        normed = F.layer_norm(pairs, pairs.shape[-1:]).flatten(1)
+        base = torch.einsum("mrd,rde->me", pairs, self.sides)
+        merged: Tensor = base + self.residual(F.gelu(self.mix(normed)))
+        return merged
+
+
+def in_blocks(rows: Tensor, size: int) -> Tensor:
+    """`[S, D]` as blocks `[ceil(S / size), size, D]`; the last is filled with copies of the last row."""
+    missing = -len(rows) % size
+    filled = torch.cat([rows, rows[-1:].expand(missing, -1)]) if missing else rows
+    return filled.view(-1, size, rows.shape[-1])
+
+
+def _zero(layer: nn.Linear) -> nn.Linear:
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer

@@ -1,0 +1,196 @@
+"""The wire method on tiny readers: where it starts, what it promises at window borders, and what training sees."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from latentwire.codecs import transmit
+from latentwire.config import ObjectiveSpec, TrainSpec
+from latentwire.corpus import Corpus
+from latentwire.data import DATASETS
+from latentwire.errors import LatentError, MethodError
+from latentwire.methods.adapter import shared_tokens, start_adapter
+from latentwire.methods.latents import in_blocks
+from latentwire.methods.wire import Wire
+from latentwire.reader import Slot
+from latentwire.train import Hooks, fit, start
+from tiny import FAMILIES, tiny_reader
+
+EXAMPLES = DATASETS["facts"](questions_per_passage=4).examples("train", 0, 16)
+SPEC = TrainSpec(steps=12, batch_examples=8, lr=3e-3, precision="fp32", vocabulary_share=0.0)
+MIB = 2**20
+
+
+def prepared(*readers, moved=False, **fields):
+    method = Wire(**{"hidden": 16, "task_tokens": 2, **fields})
+    for reader in readers:
+        method.prepare(reader, Corpus(reader, EXAMPLES, "context", 0).counts)
+    if moved:
+        torch.manual_seed(0)
+        with torch.no_grad():
+            for parameter in method.module().parameters():
+                parameter += 0.02 * torch.randn_like(parameter)
+    return method
+
+
+def slots_of(reader):
+    return [reader.prompt(example, "context").slot for example in EXAMPLES[::4]]
+
+
+def received(method, slots, reader):
+    return [transmit(latent)[0] for latent in method.encode(slots, reader)]
+
+
+@pytest.mark.parametrize("compression", [4, 8, 16])
+def test_untrained_latents_are_scaled_means_of_the_tokens_embeddings(compression):
+    reader = tiny_reader("llama")
+    method = prepared(reader, compression=compression)
+    slots = slots_of(reader)
+    for slot, row in zip(slots, method.prefix(received(method, slots, reader), reader).rows(), strict=True):
+        blocks = in_blocks(reader.embed(torch.tensor(slot.ids)).float(), 4)
+        means = blocks.mean(dim=1) * 2
+        for _ in range({4: 0, 8: 1, 16: 2}[compression]):
+            means = in_blocks(means, 2).mean(dim=1) * 2**0.5
+        assert torch.equal(row[:2], method.module()["adapters"][reader.fingerprint].task_tokens)
+        torch.testing.assert_close(row[2:], means, atol=1e-3, rtol=2e-3)
+
+
+@pytest.mark.parametrize("compression", [4, 8, 16])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_training_sees_exactly_what_the_ladder_measures_and_moves_all_that_serves_the_reader(family, compression):
+    reader, other = tiny_reader(family), tiny_reader("qwen2" if family != "qwen2" else "llama")
+    method = prepared(other, reader, moved=True, compression=compression)
+    slots = slots_of(reader)
+    method._drawn = compression
+    prefix = method.training_prefix(slots, reader)
+    assert torch.equal(prefix.embeds, method.prefix(received(method, slots, reader), reader).embeds)
+    prefix.embeds.square().sum().backward()
+    merges = {4: 0, 8: 1, 16: 2}[compression]
+    for name, parameter in method.module().named_parameters():
+        idle = other.fingerprint in name or any(f"merges.{place}." in name for place in range(merges, 2))
+        assert (parameter.grad is None) == idle, name
+
+
+def test_a_step_draws_its_compression_by_seed_and_step_alone():
+    method = prepared(tiny_reader("llama"))
+    drawn = []
+    for step in range(60):
+        method.draw(0, step)
+        drawn.append(method._drawn)
+    assert set(drawn) == {4, 8, 16}
+    method.draw(0, 7)
+    assert method._drawn == drawn[7]
+
+
+def test_text_appended_at_a_windows_border_adds_latents_and_changes_none():
+    reader = tiny_reader("llama")
+    method = prepared(reader, moved=True)
+    words = " ".join(example.context for example in EXAMPLES).split(" ")
+
+    def slot(some):
+        text = " ".join(some)
+        return Slot((text,), reader.prompter.slot(text).ids)
+
+    borders = [(skip, size) for skip in range(8) for size in range(skip + 100, skip + 400)]
+    skip, size = next(place for place in borders if len(slot(words[place[0] : place[1]]).ids) == method._source.window)
+    first, rest, whole = words[skip:size], ["", *words[size:]], words[skip:]
+    made = [latent.payload for latent in method.encode([slot(part) for part in (first, rest, whole)], reader)]
+    assert len(slot(rest).ids) > 100
+    np.testing.assert_allclose(np.concatenate(made[:2]), made[2], atol=2e-2)
+
+
+@pytest.mark.parametrize("tokens", [1, 2, 5, 17])
+@pytest.mark.parametrize("compression", [4, 16])
+def test_any_length_makes_as_many_latents_as_it_needs(tokens, compression):
+    reader = tiny_reader("gemma3")
+    method = prepared(reader, compression=compression)
+    ids = reader.prompter.slot(EXAMPLES[0].context).ids[:tokens]
+    slot = Slot((reader.tokenizer.decode(ids),), ids)
+    (latent,) = method.encode([slot], reader)
+    found = len(reader.prompter.slot(slot.text).ids)
+    assert len(latent.payload) == math.ceil(math.ceil(found / 4) / (compression // 4))
+
+
+def test_empty_text_is_refused():
+    reader = tiny_reader("llama")
+    with pytest.raises(MethodError, match="empty"):
+        prepared(reader).encode([Slot(("",), ())], reader)
+
+
+def test_another_family_starts_at_the_least_squares_map_between_the_tables():
+    encoder, reader = tiny_reader("llama"), tiny_reader("gemma3")
+    ours, theirs = shared_tokens(encoder, reader)
+    for one, other in zip(ours.tolist(), theirs.tolist(), strict=True):
+        assert encoder.tokenizer.decode([one]) == reader.tokenizer.decode([other])
+    adapter = start_adapter(encoder, reader, 2, 16)
+    rows = encoder.embed(ours).float()
+    design = torch.cat([rows, torch.ones(len(rows), 1)], dim=1)
+    solved = torch.linalg.lstsq(design.double(), reader.embed(theirs).double()).solution
+    torch.testing.assert_close(adapter(rows).double(), design.double() @ solved, atol=1e-3, rtol=1e-3)
+
+
+def test_training_lowers_the_loss_of_two_readers_and_an_attached_third_changes_nothing_else():
+    readers = [tiny_reader("llama"), tiny_reader("gemma3")]
+    corpora = [Corpus(reader, EXAMPLES, "context", 0) for reader in readers]
+    method, records = Wire(hidden=16, task_tokens=2), []
+    spec = SPEC.model_copy(update={"steps": 60})
+    start(method, corpora, spec, Hooks())
+    fit(method, corpora, ObjectiveSpec(weights={"answer_ce": 1.0}), spec, Hooks(log=records.append))
+    for reader in readers:
+        losses = [record["losses"]["answer_ce"] for record in records if record["reader"] == reader.name]
+        assert np.mean(losses[-5:]) < np.mean(losses[:5]) - 0.3
+    before = {name: tensor.clone() for name, tensor in method.tensors().items()}
+    third = tiny_reader("qwen2")
+    method.prepare(third, corpora[0].counts)
+    after = method.tensors()
+    assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
+    assert {name for name in after if name not in before} == {
+        name for name in after if name.startswith(f"adapters.{third.fingerprint}.")
+    }
+
+
+def test_saved_and_loaded_wire_serves_both_readers_alike():
+    readers = [tiny_reader("llama"), tiny_reader("gemma3")]
+    method = prepared(*readers, moved=True)
+    loaded = Wire(hidden=16, task_tokens=2)
+    loaded.load({name: tensor.clone() for name, tensor in method.tensors().items()}, readers[0])
+    for reader in readers:
+        latents = received(method, slots_of(reader), reader)
+        again = received(loaded, slots_of(reader), reader)
+        assert torch.equal(method.prefix(latents, reader).embeds, loaded.prefix(again, reader).embeds)
+
+
+def test_gathered_features_give_the_latents_of_features_made_on_the_way(tmp_path):
+    reader = tiny_reader("llama")
+    method = prepared(reader, moved=True)
+    slots = slots_of(reader)
+    expected = method.encode(slots, reader)
+    method.gather(slots, tmp_path, 8 * MIB, lambda done, remark: None)
+    assert list(tmp_path.iterdir())
+    for one, other in zip(expected, method.encode(slots, reader), strict=True):
+        np.testing.assert_allclose(one.payload, other.payload, atol=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"compression": 5}, "4, 8, 16, got 5"),
+        ({"compressions": (4, 12), "compression": 4}, "double"),
+        ({"compressions": (), "compression": 4}, "double"),
+    ],
+)
+def test_wrong_compressions_are_refused(fields, words):
+    with pytest.raises(MethodError, match=words):
+        Wire(**fields)
+
+
+def test_missing_adapter_and_latents_of_another_wire_are_refused():
+    reader, other = tiny_reader("llama"), tiny_reader("gemma3")
+    method, moved = prepared(reader), prepared(reader, moved=True)
+    latents = method.encode(slots_of(reader), reader)
+    with pytest.raises(MethodError, match="attach"):
+        method.prefix(latents, other)
+    with pytest.raises(LatentError, match="space"):
+        moved.prefix(latents, reader)
