@@ -135,7 +135,7 @@ def test_training_lowers_the_loss_of_two_readers_and_an_attached_third_changes_n
     readers = [tiny_reader("llama"), tiny_reader("gemma3")]
     corpora = [Corpus(reader, EXAMPLES, "context", 0) for reader in readers]
     method, records = Wire(hidden=16, task_tokens=2), []
-    spec = SPEC.model_copy(update={"steps": 60})
+    spec = SPEC.model_copy(update={"steps": 60, "lr": 1e-2})
     start(method, corpora, spec, Hooks())
     fit(method, corpora, ObjectiveSpec(weights={"answer_ce": 1.0}), spec, Hooks(log=records.append))
     for reader in readers:
