@@ -39,8 +39,8 @@ def recipe(tmp_path_factory):
 def measured(monkeypatch):
     """Names of the rungs in the order in which they are measured."""
     names = []
-    run = cli.pipeline.Evaluator.run
-    monkeypatch.setattr(cli.pipeline.Evaluator, "run", lambda self, *rest: names.append(rest[0]) or run(self, *rest))
+    run = cli.climb.Evaluator.run
+    monkeypatch.setattr(cli.climb.Evaluator, "run", lambda self, *rest: names.append(rest[0]) or run(self, *rest))
     return names
 
 
@@ -95,10 +95,9 @@ def test_evaluation_goes_on_after_the_rungs_it_finished(recipe, tmp_path, capsys
     assert call(capsys, "run", recipe, small, "--out", tmp_path)[0] == 0
     folder = tmp_path / "tiny"
     expected = (folder / "predictions.jsonl").read_text()
-    stage_of = cli.pipeline.evaluate
     with pytest.MonkeyPatch.context() as patch:
         calls = []
-        run = cli.pipeline.Evaluator.run
+        run = cli.climb.Evaluator.run
 
         def stop_at_third(self, name, method, scope):
             calls.append(name)
@@ -106,14 +105,13 @@ def test_evaluation_goes_on_after_the_rungs_it_finished(recipe, tmp_path, capsys
                 raise KeyboardInterrupt
             return run(self, name, method, scope)
 
-        patch.setattr(cli.pipeline.Evaluator, "run", stop_at_third)
+        patch.setattr(cli.climb.Evaluator, "run", stop_at_third)
         assert call(capsys, "eval", recipe, small, "--out", tmp_path, "--force")[0] == 130
         calls.clear()
-        patch.setattr(cli.pipeline.Evaluator, "run", lambda self, *rest: calls.append(rest[0]) or run(self, *rest))
+        patch.setattr(cli.climb.Evaluator, "run", lambda self, *rest: calls.append(rest[0]) or run(self, *rest))
         assert call(capsys, "eval", recipe, small, "--out", tmp_path, "--force")[0] == 0
         assert len(calls) == 2 * 4 - 2
     assert (folder / "predictions.jsonl").read_text() == expected
-    assert stage_of is cli.pipeline.evaluate
 
 
 def test_evaluation_under_another_recipe_than_the_training_is_refused(recipe, tmp_path, capsys):

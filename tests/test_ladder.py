@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from latentwire.config import EvalSpec, build, make_recipe
+from latentwire.config import EvalSpec, make_recipe
 from latentwire.corpus import Corpus
 from latentwire.data import DATASETS
 from latentwire.errors import DataError, RecipeError
@@ -13,6 +13,7 @@ from latentwire.ladder import make_rows, stage1_rungs
 from latentwire.methods import METHODS
 from latentwire.pipeline import evaluation_examples, training_examples
 from latentwire.report.rows import FLOOR, RAW, TEXT, TEXT_EQUAL_POSITIONS, TOKEN_IDS
+from latentwire.specs import build
 from tiny import tiny_reader
 
 TRAIN = DATASETS["facts"]().examples("train", 0, 8)
@@ -34,7 +35,7 @@ def ladder():
     reader = tiny_reader("gemma3")
     corpus = Corpus(reader, TRAIN, "prompt", 0)
     rungs = {}
-    for rung in stage1_rungs(RECIPE, reader, corpus):
+    for rung in stage1_rungs(RECIPE, corpus):
         method = build(METHODS, rung.spec)
         method.prepare(reader, corpus.counts)
         rungs[rung.name] = (rung, method)
@@ -133,28 +134,26 @@ def test_unknown_rung_names_the_nearest(ladder):
     reader = ladder[0]
     recipe = RECIPE.model_copy(update={"eval": RECIPE.eval.model_copy(update={"rungs": ("full texd",)})})
     with pytest.raises(RecipeError, match="did you mean 'full text'"):
-        stage1_rungs(recipe, reader, Corpus(reader, TRAIN, "prompt", 0))
+        stage1_rungs(recipe, Corpus(reader, TRAIN, "prompt", 0))
 
 
 def test_ladder_without_its_references_is_refused_before_anything_is_trained(ladder):
     recipe = RECIPE.model_copy(update={"eval": EvalSpec(rungs=("full text", "raw embeddings", "trained"))})
     with pytest.raises(RecipeError, match="got none named no context"):
-        stage1_rungs(recipe, ladder[0], Corpus(ladder[0], EVAL, "prompt", 0))
+        stage1_rungs(recipe, Corpus(ladder[0], EVAL, "prompt", 0))
 
 
 def test_rungs_named_pca_are_pca_whatever_the_recipe_trains(ladder):
     for own, expected in (("random", "random 4x, mlp"), ("pca", "pca 4x, mlp")):
         method = {"name": "per_token", "compressor": own, "compression": 4}
-        rungs = stage1_rungs(
-            RECIPE.model_copy(update={"method": method}), ladder[0], Corpus(ladder[0], EVAL, "prompt", 0)
-        )
+        rungs = stage1_rungs(RECIPE.model_copy(update={"method": method}), Corpus(ladder[0], EVAL, "prompt", 0))
         assert all(rung.spec["compressor"] == rung.name.split()[0] for rung in rungs if "decoder" in rung.spec)
         assert [rung.name for rung in rungs if rung.trained] == [expected]
 
 
 def test_recipes_own_method_takes_the_place_of_the_rung_that_it_is(ladder):
     recipe = RECIPE.model_copy(update={"method": {"name": "per_token", "decoder": "codebook_hard", "compression": 4}})
-    rungs = stage1_rungs(recipe, ladder[0], Corpus(ladder[0], EVAL, "prompt", 0))
+    rungs = stage1_rungs(recipe, Corpus(ladder[0], EVAL, "prompt", 0))
     assert [rung.trained for rung in rungs if rung.name == "pca 4x, codebook_hard"] == [True]
 
 

@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from latentwire.climb import evaluate
 from latentwire.config import load_recipe
 from latentwire.data import DATASETS
 from latentwire.dryrun import plan
 from latentwire.errors import MethodError
 from latentwire.methods.decoders import DECODERS
-from latentwire.pipeline import Silent, evaluate, prepare, report, train
+from latentwire.pipeline import Silent, prepare, report, train
 from latentwire.runs import Run
 from tiny import save_tiny
 

@@ -213,7 +213,7 @@ def test_seconds_bound_the_training(corpus):
 
 
 def test_automatic_micro_batch_halves_until_it_fits(corpus, monkeypatch):
-    reader = tiny_reader("llama")
+    reader = corpus.reader
     read = reader.hidden_states
 
     def short_of_memory(inputs):
@@ -223,7 +223,7 @@ def test_automatic_micro_batch_halves_until_it_fits(corpus, monkeypatch):
 
     monkeypatch.setattr(reader, "hidden_states", short_of_memory)
     spec = TrainSpec(batch_examples=8, micro_examples="auto")
-    assert largest_micro_batch(reader, corpus, ObjectiveSpec(weights={"answer_ce": 1.0}), spec) in (2, 3)
+    assert largest_micro_batch(corpus, ObjectiveSpec(weights={"answer_ce": 1.0}), spec) in (2, 3)
 
 
 def test_several_readers_take_turns_and_the_one_at_rest_keeps_its_part():

@@ -36,7 +36,7 @@ def fit(
     corpus = Corpus(reader, examples, "prompt", asked.seed)
     method.prepare(reader, corpus.counts)
     if decoder_parameters(method):
-        spec = settle(asked, goal, reader, corpus)
+        spec = settle(asked, goal, [corpus])
         start(method, [corpus], spec, Hooks())
         fit_loop(method, [corpus], goal, spec)
     return method

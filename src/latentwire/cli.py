@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 from rich.table import Table
 
-from latentwire import pipeline
+from latentwire import climb, pipeline
 from latentwire.bars import Bars
 from latentwire.config import Recipe, combinations, dump, load_recipe
 from latentwire.doctor import examine
@@ -195,7 +195,7 @@ def _prepare(recipe: Recipe) -> pipeline.Stage:
 
 def _evaluate(stage: pipeline.Stage, opened: Run, lent: FinishedRungs, resume: bool = False) -> list[Row]:
     with (bars := Bars(err)).bars:
-        return pipeline.evaluate(stage, opened, bars, lent, resume)
+        return climb.evaluate(stage, opened, bars, lent, resume)
 
 
 @contextlib.contextmanager

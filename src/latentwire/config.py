@@ -1,6 +1,5 @@
 """`Recipe`: one YAML file, checked as a whole before anything is loaded. Unknown keys are errors, not silence."""
 
-import dataclasses
 import itertools
 import os
 import re
@@ -9,14 +8,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from latentwire.errors import RecipeError
-from latentwire.registry import Registry, nearest
+from latentwire.registry import nearest
+from latentwire.specs import Spec, explain
 
-T = TypeVar("T")
 P = TypeVar("P", bound=BaseModel)
-Spec = dict[str, Any]
 Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 
@@ -74,7 +72,6 @@ class TrainSpec(_Part):
     micro_examples: Positive | Literal["auto"] = 8
     lr: Annotated[float, Field(gt=0)] = 1e-2
     warmup: Share = 0.05
-    clip: Annotated[float, Field(gt=0)] = 1.0
     vocabulary_share: Share = 0.1
     rollout_every: Positive = 8
     precision: Literal["auto", "fp32", "bf16"] = "auto"
@@ -126,16 +123,22 @@ class VerdictSpec(_Part):
 
 
 class Recipe(_Part):
-    """Everything that decides a run's numbers."""
+    """Everything that decides a run's numbers. A method may serve several readers: the first, and `further_readers`."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$")]
     data: DataSpec = DataSpec()
     reader: ReaderSpec
+    further_readers: tuple[ReaderSpec, ...] = ()
     method: Spec = {"name": "per_token"}
     objective: ObjectiveSpec = ObjectiveSpec()
     train: TrainSpec = TrainSpec()
     eval: EvalSpec = EvalSpec()
     verdict: VerdictSpec = VerdictSpec.model_validate({})
+
+    @property
+    def readers(self) -> tuple[ReaderSpec, ...]:
+        """All readers, the first one first."""
+        return (self.reader, *self.further_readers)
 
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -182,29 +185,6 @@ def combinations(grid: Sequence[str]) -> list[list[str]]:
     return [list(point) for point in itertools.product(*axes)]
 
 
-def build(registry: Registry[type[T]], spec: Spec) -> T:
-    """The registered dataclass that `{name: ..., **fields}` describes.
-
-    Raises:
-        RegistryError: Unknown name.
-        RecipeError: Unknown field (with the nearest), or a value of the wrong type.
-    """
-    fields = dict(spec)
-    name = fields.pop("name", None)
-    if not isinstance(name, str):
-        raise RecipeError(f"expected a {registry.kind} as {{name: ..., fields}}, got {spec}; add its name")
-    entry = registry[name]
-    known = [field.name for field in dataclasses.fields(entry) if field.init]  # type: ignore[arg-type]
-    for key in fields:
-        if key not in known:
-            raise RecipeError(f"{registry.kind} '{name}' has no field '{key}': {nearest(key, known)}")
-    try:
-        return TypeAdapter(entry).validate_python(fields)
-    except ValidationError as error:
-        problems = "; ".join(_explain(dict(item), Recipe) for item in error.errors())
-        raise RecipeError(f"{registry.kind} '{name}': {problems}") from None
-
-
 def dump(recipe: Recipe) -> str:
     """The recipe as YAML."""
     return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
@@ -241,14 +221,12 @@ def _expand(value: Any) -> Any:
 
 
 def _explain(error: dict[str, Any], kind: type[BaseModel]) -> str:
-    location = [str(part) for part in error["loc"]]
-    place = ".".join(location)
     if error["type"] == "extra_forbidden":
+        location = [str(part) for part in error["loc"]]
+        place = ".".join(location)
         known = _fields(location[:-1], kind)
         return f"unknown field '{place}': {nearest(location[-1], known)}" if known else f"unknown field '{place}'"
-    if error["type"] == "missing":
-        return f"missing field '{place}'"
-    return f"field '{place}': {error['msg'].lower()}, got {error['input']!r}"
+    return explain(error)
 
 
 def _fields(parents: list[str], kind: type[BaseModel]) -> list[str]:

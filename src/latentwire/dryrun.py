@@ -2,7 +2,7 @@
 
 import torch
 
-from latentwire.config import Recipe, build
+from latentwire.config import Recipe
 from latentwire.data import Example
 from latentwire.errors import MethodError, RecipeError
 from latentwire.methods import METHODS
@@ -14,6 +14,7 @@ from latentwire.pipeline import training_examples
 from latentwire.reader.load import meta_model
 from latentwire.reader.prompts import ANCHOR, INSTRUCTION, WORKED_EXAMPLES
 from latentwire.schedule import count_steps
+from latentwire.specs import build
 
 BYTES = {"auto": 2, "bfloat16": 2, "float16": 2, "float32": 4}
 TEXT_BYTES_PER_TOKEN = 4.0

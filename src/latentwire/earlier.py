@@ -8,13 +8,14 @@ from typing import Any
 
 from torch import Tensor
 
-from latentwire.config import Recipe, build
+from latentwire.config import Recipe
 from latentwire.errors import RunError
 from latentwire.evaluate import RungResult
 from latentwire.ladder import Rung
 from latentwire.methods import METHODS, Method
 from latentwire.reader import Scope
 from latentwire.runs import FORMAT, Run
+from latentwire.specs import build
 
 log = logging.getLogger("latentwire")
 LADDER = "ladder.jsonl"

@@ -44,6 +44,7 @@ class Outcome:
 class RungResult:
     """Everything measured on one rung, one entry per example in the lists."""
 
+    reader: str
     rung: str
     scope: Scope
     outcomes: list[Outcome]
@@ -202,6 +203,7 @@ class Evaluator:
         peaks = [work.peak for work in ordered if work.peak is not None]
         timed = list(works.values())[self.batch :] or ordered
         return RungResult(
+            reader=self.reader.name,
             rung=name,
             scope=scope,
             outcomes=outcomes,

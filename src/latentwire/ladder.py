@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from latentwire.codecs import ids_codec
-from latentwire.config import Recipe, Spec, build
+from latentwire.config import Recipe
 from latentwire.corpus import Corpus
 from latentwire.data import Example, context_hash
 from latentwire.errors import RecipeError
@@ -25,6 +25,7 @@ from latentwire.report.rows import (
     TOKEN_IDS,
     Row,
 )
+from latentwire.specs import Spec, build
 
 TRAINED = "trained"
 INT8_SCALE_BYTES = 2
@@ -39,7 +40,7 @@ class Rung:
     trained: bool = False
 
 
-def stage1_rungs(recipe: Recipe, reader: Reader, corpus: Corpus) -> list[Rung]:
+def stage1_rungs(recipe: Recipe, corpus: Corpus) -> list[Rung]:
     """Every rung of Stage 1 around the recipe's own method, or those of `eval.rungs`.
 
     Raises:
@@ -51,7 +52,7 @@ def stage1_rungs(recipe: Recipe, reader: Reader, corpus: Corpus) -> list[Rung]:
         Rung(TEXT, {"name": "full_text"}),
         Rung(RAW, {"name": "raw_embeddings"}),
         Rung(TOKEN_IDS, {"name": "token_ids"}),
-        *(_around(own, reader, corpus) if "decoder" in own else [Rung(own["name"], own, trained=True)]),
+        *(_around(own, corpus) if "decoder" in own else [Rung(own["name"], own, trained=True)]),
     ]
     rungs = list({rung.name: rung for rung in rungs}.values())  # the recipe's own may be one of the others
     chosen = rungs if recipe.eval.rungs is None else [_find(name, rungs) for name in recipe.eval.rungs]
@@ -64,14 +65,14 @@ def stage1_rungs(recipe: Recipe, reader: Reader, corpus: Corpus) -> list[Rung]:
     return chosen
 
 
-def _around(own: Spec, reader: Reader, corpus: Corpus) -> list[Rung]:
+def _around(own: Spec, corpus: Corpus) -> list[Rung]:
     """What stands beside a per-token method: text at its prices, other compressors and decoders, and itself."""
     text_width = max(1, round(_text_bytes_per_token(corpus)) - INT8_SCALE_BYTES)
     size = f"{own['compression']:g}x" if own["width"] is None else f"d={own['width']}"
     pca = {**own, "compressor": "pca"}
     narrowest = {**pca, "decoder": "linear", "width": text_width, "wire_dtype": "int8"}
     return [
-        Rung(TEXT_EQUAL_BYTES, {"name": "truncated", "unit": "bytes", "per_token": _vector_bytes(own, reader)}),
+        Rung(TEXT_EQUAL_BYTES, {"name": "truncated", "unit": "bytes", "per_token": _vector_bytes(own, corpus.reader)}),
         Rung(TEXT_EQUAL_POSITIONS, {"name": "truncated", "unit": "positions", "per_token": 1.0}),
         Rung("pca at the text's bytes, linear", narrowest),
         Rung(f"random {size}, linear", {**own, "compressor": "random", "decoder": "linear"}),

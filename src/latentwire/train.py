@@ -23,6 +23,7 @@ from latentwire.objectives import OBJECTIVES, Batch, Objective
 from latentwire.schedule import learning_rate, planned_steps
 
 LOG_LINES = 200
+CLIP = 1.0  # norm of the combined gradient
 
 
 @dataclass(frozen=True)
@@ -199,7 +200,7 @@ class _Loop:
             raise TrainingError(self._diverged({**losses, "gradient norm": size}))
         for parameter, part in zip(self.parameters, combined, strict=True):
             parameter.grad = part if len(self.feeds) == 1 or part.any() else None  # what serves another reader rests
-        torch.nn.utils.clip_grads_with_norm_(self.parameters, self.spec.clip, torch.tensor(size))
+        torch.nn.utils.clip_grads_with_norm_(self.parameters, CLIP, torch.tensor(size))
         self.optimizer.step()
         return shares, size
 

@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from latentwire.config import Spec, build
 from latentwire.errors import MethodError
 from latentwire.latent import Latent
 from latentwire.methods import METHODS, Counts, Method, Weights, id_tensor
 from latentwire.reader import Prefix, Reader, Slot
 from latentwire.reader.prompts import INSTRUCTION
+from latentwire.specs import Spec, build
 
 
 @METHODS.register("tuned")

@@ -1,0 +1,141 @@
+"""Climbing the ladder: every rung of every reader in every scope, into rows and predictions of a run folder."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from latentwire.corpus import Corpus
+from latentwire.data import Example, context_hash
+from latentwire.earlier import LADDER, FinishedRungs, borrowed, measured
+from latentwire.errors import RunError
+from latentwire.evaluate import Evaluator, RungResult, measure_decoder
+from latentwire.ladder import Rung, make_rows, stage1_rungs
+from latentwire.methods import METHODS, Method
+from latentwire.pipeline import Progress, Stage
+from latentwire.reader import Scope
+from latentwire.report.rows import Row
+from latentwire.runs import Run, asking_hash, provenance, training_identity
+from latentwire.specs import build
+
+PARTIAL = "ladder.partial.jsonl"
+Rungs = Mapping[str, tuple[Rung, Method]]
+
+
+def evaluate(stage: Stage, run: Run, progress: Progress, lent: FinishedRungs = (), resume: bool = False) -> list[Row]:
+    """Climb the ladder and write rows and predictions. Rungs that an interrupted evaluation finished are kept.
+
+    With `resume`, so are those of an evaluation that was finished by the same recipe, code and machine.
+    Rungs without a decoder are taken from `lent`, the `finished_rungs` of a run that put the same questions; the rows say so.
+
+    Raises:
+        RunError: The folder holds no trained run, or one of another recipe.
+    """
+    facts = _facts(stage, run)
+    kept = run.lines(PARTIAL) or (run.lines(LADDER) if resume else [])
+    identity = facts["training_identity"] + json.dumps(stage.recipe.model_dump(mode="json")["eval"])
+    begun = [line for line in kept if line["identity"] == identity]
+    run.write_lines(PARTIAL, begun)
+    rows: list[Row] = []
+    results: list[RungResult] = []
+    for corpus in stage.corpora:
+        rungs = {rung.name: (rung, _method(rung, corpus, run)) for rung in stage1_rungs(stage.recipe, corpus)}
+        found = _climb(stage, run, corpus, rungs, begun, lent, identity, progress)
+        rows += make_rows(found, rungs, stage.evaluation, stage.recipe, corpus.reader, {**facts, **provenance()})
+        results += found
+    run.write_lines("rows.jsonl", [row.to_dict() for row in rows])
+    run.write_lines("predictions.jsonl", _predictions(results, stage.evaluation))
+    (run.folder / PARTIAL).replace(run.folder / LADDER)
+    return rows
+
+
+def _facts(stage: Stage, run: Run) -> dict[str, Any]:
+    """What training wrote down, once it is sure to be this recipe's."""
+    run.recipe()  # raises where nothing was trained
+    facts: dict[str, Any] = json.loads((run.folder / "provenance.json").read_text(encoding="utf-8"))
+    if facts.get("training_identity") != training_identity(stage.recipe, stage.fingerprint):
+        raise RunError(
+            f"expected the run in {run.folder} to be trained by this recipe, reader and version, got one of another; undo"
+            " the change, or train anew with --force"
+        )
+    return facts
+
+
+def _climb(
+    stage: Stage,
+    run: Run,
+    corpus: Corpus,
+    rungs: Rungs,
+    begun: Sequence[dict[str, Any]],
+    lent: FinishedRungs,
+    identity: str,
+    progress: Progress,
+) -> list[RungResult]:
+    """Results of one reader: those that are there, then the others."""
+    recipe, reader = stage.recipe, corpus.reader
+    asked = asking_hash(recipe, reader.fingerprint)
+    done = [line for line in begun if line["asked"] == asked]
+    if not done:
+        done = borrowed(lent, asked, recipe.eval.scopes, rungs)
+        for line in done:
+            run.append(PARTIAL, {**line, "identity": identity})
+    results = [measured(line) for line in done]
+    finished = {(result.rung, result.scope) for result in results}
+    evaluator = Evaluator(reader, stage.evaluation, recipe.eval.batch, recipe.eval.max_new_tokens)
+    several = f"{reader.name}, " if len(stage.corpora) > 1 else ""
+    for scope in recipe.eval.scopes:
+        for name, (rung, method) in rungs.items():
+            if (name, scope) in finished:
+                continue
+            evaluator.progress = _share(progress.task(f"{several}{scope}: {name}"))
+            result = evaluator.run(name, method, scope)
+            if "decoder" in rung.spec:
+                result = _with_quality(result, method, corpus, _slot_counts(stage.evaluation, corpus, scope))
+            run.append(PARTIAL, {"identity": identity, "asked": asked, "spec": rung.spec, "result": result.to_dict()})
+            results.append(result)
+    return results
+
+
+def _method(rung: Rung, corpus: Corpus, run: Run) -> Method:
+    method = build(METHODS, rung.spec)
+    if rung.trained:
+        method.load(run.load_weights(), corpus.reader)
+    else:
+        method.prepare(corpus.reader, corpus.counts)
+    return method
+
+
+def _with_quality(result: RungResult, method: Method, corpus: Corpus, weights: npt.NDArray[np.int64]) -> RungResult:
+    heldout = np.zeros_like(weights)
+    heldout[corpus.heldout_rows] = 1
+    quality, unseen = (measure_decoder(method, corpus.reader, counts) for counts in (weights, heldout))
+    return replace(result, quality=quality, quality_heldout=unseen)
+
+
+def _slot_counts(examples: Sequence[Example], corpus: Corpus, scope: Scope) -> npt.NDArray[np.int64]:
+    ids = [token for example in examples for token in corpus.reader.prompt(example, scope).slot.ids]
+    return np.bincount(ids, minlength=corpus.reader.vocab_size)
+
+
+def _predictions(results: Sequence[RungResult], examples: Sequence[Example]) -> Iterator[dict[str, Any]]:
+    for result in results:
+        for example, outcome, score in zip(examples, result.outcomes, result.f1, strict=True):
+            yield {
+                "reader": result.reader,
+                "rung": result.rung,
+                "scope": result.scope,
+                "id": example.id,
+                "context": context_hash(example.context),
+                "question": example.question,
+                "gold": list(example.answers),
+                "answer": outcome.answer,
+                "f1": score,
+                "answer_nll": outcome.answer_nll,
+            }
+
+
+def _share(show: Callable[[float, str], None]) -> Callable[[int, int], None]:
+    return lambda done, total: show(done / total, f"{done}/{total}")
