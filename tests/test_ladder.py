@@ -9,10 +9,11 @@ from latentwire.corpus import Corpus
 from latentwire.data import DATASETS
 from latentwire.errors import DataError, RecipeError
 from latentwire.evaluate import Evaluator, Outcome, measure_decoder
-from latentwire.ladder import make_rows, stage1_rungs
+from latentwire.ladder import Climber, make_rows
 from latentwire.methods import METHODS
 from latentwire.pipeline import evaluation_examples, training_examples
 from latentwire.report.rows import FLOOR, RAW, TEXT, TEXT_EQUAL_POSITIONS, TOKEN_IDS
+from latentwire.rungs import ladder_rungs
 from latentwire.specs import build
 from tiny import tiny_reader
 
@@ -26,7 +27,8 @@ RECIPE = make_recipe(
         "eval": {"scopes": ["prompt"], "resamples": 200},
     }
 )
-FACTS = {"train_examples": 8, "train_seconds": 1.0, "threads": 1, "hardware": "test", "commit": "c"}
+TRAINED = {"train_examples": 8, "train_seconds": 1.0}
+FACTS = {"threads": 1, "hardware": "test", "commit": "c"}
 SAME = (TEXT, RAW, TOKEN_IDS, TEXT_EQUAL_POSITIONS, "pca 4x, codebook_hard")
 
 
@@ -35,12 +37,12 @@ def ladder():
     reader = tiny_reader("gemma3")
     corpus = Corpus(reader, TRAIN, "prompt", 0)
     rungs = {}
-    for rung in stage1_rungs(RECIPE, corpus):
+    for rung in ladder_rungs(RECIPE, corpus):
         method = build(METHODS, rung.spec)
         method.prepare(reader, corpus.counts)
-        rungs[rung.name] = (rung, method)
+        rungs[rung.name] = Climber(rung, method, TRAINED if rung.trained else {})
     evaluator = Evaluator(reader, EVAL, 4, 5)
-    results = [evaluator.run(name, method, "prompt") for name, (_, method) in rungs.items()]
+    results = [evaluator.run(name, rung.method, "prompt") for name, rung in rungs.items()]
     return reader, rungs, evaluator, results
 
 
@@ -71,7 +73,7 @@ def test_identical_inputs_are_read_once(ladder):
     others = len(rungs) - len(SAME) - 1  # text cut to equal bytes cuts nothing here; linear stands there twice
     assert len(evaluator._seen) <= (1 + others) * len(EVAL)
     before = len(evaluator._seen)
-    evaluator.run("again", rungs[RAW][1], "context")
+    evaluator.run("again", rungs[RAW].method, "context")
     assert len(evaluator._seen) == before
 
 
@@ -86,9 +88,9 @@ def test_rungs_with_the_same_inputs_call_the_reader_once(ladder, monkeypatch):
     monkeypatch.setattr(reader, "prefill", counted)
     evaluator = Evaluator(reader, EVAL, 4, 5)
     for name in SAME:
-        evaluator.run(name, rungs[name][1], "prompt")
+        evaluator.run(name, rungs[name].method, "prompt")
     assert calls == [4, 2]
-    evaluator.run(FLOOR, rungs[FLOOR][1], "prompt")
+    evaluator.run(FLOOR, rungs[FLOOR].method, "prompt")
     assert sum(calls) == 2 * len(EVAL)
 
 
@@ -134,35 +136,35 @@ def test_unknown_rung_names_the_nearest(ladder):
     reader = ladder[0]
     recipe = RECIPE.model_copy(update={"eval": RECIPE.eval.model_copy(update={"rungs": ("full texd",)})})
     with pytest.raises(RecipeError, match="did you mean 'full text'"):
-        stage1_rungs(recipe, Corpus(reader, TRAIN, "prompt", 0))
+        ladder_rungs(recipe, Corpus(reader, TRAIN, "prompt", 0))
 
 
 def test_ladder_without_its_references_is_refused_before_anything_is_trained(ladder):
     recipe = RECIPE.model_copy(update={"eval": EvalSpec(rungs=("full text", "raw embeddings", "trained"))})
     with pytest.raises(RecipeError, match="got none named no context"):
-        stage1_rungs(recipe, Corpus(ladder[0], EVAL, "prompt", 0))
+        ladder_rungs(recipe, Corpus(ladder[0], EVAL, "prompt", 0))
 
 
 def test_rungs_named_pca_are_pca_whatever_the_recipe_trains(ladder):
     for own, expected in (("random", "random 4x, mlp"), ("pca", "pca 4x, mlp")):
         method = {"name": "per_token", "compressor": own, "compression": 4}
-        rungs = stage1_rungs(RECIPE.model_copy(update={"method": method}), Corpus(ladder[0], EVAL, "prompt", 0))
+        rungs = ladder_rungs(RECIPE.model_copy(update={"method": method}), Corpus(ladder[0], EVAL, "prompt", 0))
         assert all(rung.spec["compressor"] == rung.name.split()[0] for rung in rungs if "decoder" in rung.spec)
         assert [rung.name for rung in rungs if rung.trained] == [expected]
 
 
 def test_recipes_own_method_takes_the_place_of_the_rung_that_it_is(ladder):
     recipe = RECIPE.model_copy(update={"method": {"name": "per_token", "decoder": "codebook_hard", "compression": 4}})
-    rungs = stage1_rungs(recipe, Corpus(ladder[0], EVAL, "prompt", 0))
+    rungs = ladder_rungs(recipe, Corpus(ladder[0], EVAL, "prompt", 0))
     assert [rung.trained for rung in rungs if rung.name == "pca 4x, codebook_hard"] == [True]
 
 
 def test_decoder_quality_of_the_hard_codebook_is_perfect(ladder):
     reader, rungs, _, _ = ladder
     corpus = Corpus(reader, EVAL, "prompt", 0)
-    exact = measure_decoder(rungs["pca 4x, codebook_hard"][1], reader, corpus.counts)
+    exact = measure_decoder(rungs["pca 4x, codebook_hard"].method, reader, corpus.counts)
     assert (exact.token_recovery, exact.variance_unexplained) == (pytest.approx(1.0), pytest.approx(0.0))
-    linear = measure_decoder(rungs["pca 4x, linear"][1], reader, corpus.counts)
+    linear = measure_decoder(rungs["pca 4x, linear"].method, reader, corpus.counts)
     assert linear.variance_unexplained > 0.1
     assert linear.rms_ratio < 1.0
 

@@ -19,7 +19,7 @@ data: {{train: [{{name: facts}}], eval: {{name: facts}}, limit: 8, eval_limit: 4
 reader: {{name: {reader}, shots: 0, dtype: float32}}
 method: {{name: per_token, compression: 4}}
 objective: {{weights: {{reconstruct: 0.5, on_policy_kl: 0.5}}}}
-train: {{steps: 24, batch_tokens: 256, batch_examples: 2, micro_examples: 1, rollout_every: 3, precision: fp32,
+train: {{steps: 24, batch_tokens: 256, batch_examples: 2, micro_examples: 1, precision: fp32,
   checkpoint_seconds: 1.0e-6}}
 """
 ENDLESS = ["name=endless", "objective.weights={reconstruct: 1.0}", "train.steps=1000000"]

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from latentwire import feed
 from latentwire.config import ObjectiveSpec, TrainSpec
 from latentwire.corpus import Corpus
 from latentwire.data import DATASETS
@@ -94,8 +95,9 @@ def test_small_micro_batches_give_the_same_loss_and_update(corpus, name):
     "weights",
     [{"reconstruct": 1.0}, {"reconstruct": 1.0, "answer_ce": 1.0}, {"on_policy_kl": 1.0}, {"fisher": 1.0}],
 )
-def test_training_resumed_in_process_is_bitwise_the_same(corpus, weights, precision):
-    whole = trained(corpus, weights, steps=7, precision=precision, rollout_every=3)
+def test_training_resumed_in_process_is_bitwise_the_same(corpus, weights, precision, monkeypatch):
+    monkeypatch.setattr(feed, "ROLLOUT_EVERY", 3)
+    whole = trained(corpus, weights, steps=7, precision=precision)
     kept = {}
 
     def stop_at_four():
@@ -110,9 +112,9 @@ def test_training_resumed_in_process_is_bitwise_the_same(corpus, weights, precis
         interrupted=stop_at_four,
     )
     with pytest.raises(KeyboardInterrupt):
-        trained(corpus, weights, hooks, steps=7, precision=precision, rollout_every=3)
+        trained(corpus, weights, hooks, steps=7, precision=precision)
     assert kept["state"]["step"] == 4
-    resumed = trained(corpus, weights, Hooks(resume=kept["state"]), steps=7, precision=precision, rollout_every=3)
+    resumed = trained(corpus, weights, Hooks(resume=kept["state"]), steps=7, precision=precision)
     for name, tensor in whole.tensors().items():
         assert torch.equal(tensor, resumed.tensors()[name]), name
 
@@ -179,9 +181,10 @@ def test_epochs_count_tokens_unless_an_objective_needs_examples(corpus):
     assert planned_steps(corpus, pair, spec) == 2 * 3
 
 
-def test_rollouts_are_what_the_compressed_prompt_answers_and_last_for_k_steps(corpus):
+def test_rollouts_are_what_the_compressed_prompt_answers_and_last_for_k_steps(corpus, monkeypatch):
+    monkeypatch.setattr(feed, "ROLLOUT_EVERY", 3)
     reader = tiny_reader("llama")
-    spec = TrainSpec(**{**FAST, "steps": 9, "rollout_every": 3})
+    spec = TrainSpec(**{**FAST, "steps": 9})
     loop = _Loop(fresh(corpus), [corpus], ObjectiveSpec(weights={"on_policy_kl": 1.0}), spec, Hooks())
     advance(loop)
     first = dict(loop.feed.rollouts)

@@ -13,16 +13,17 @@ from latentwire.data import Example, context_hash
 from latentwire.earlier import LADDER, FinishedRungs, borrowed, measured
 from latentwire.errors import RunError
 from latentwire.evaluate import Evaluator, RungResult, measure_decoder
-from latentwire.ladder import Rung, make_rows, stage1_rungs
+from latentwire.ladder import Climber, make_rows
 from latentwire.methods import METHODS, Method
-from latentwire.pipeline import Progress, Stage
+from latentwire.pipeline import Progress, Stage, own_stage
 from latentwire.reader import Scope
 from latentwire.report.rows import Row
+from latentwire.rungs import OWN, Rung, ladder_rungs
 from latentwire.runs import Run, asking_hash, provenance, training_identity
 from latentwire.specs import build
 
 PARTIAL = "ladder.partial.jsonl"
-Rungs = Mapping[str, tuple[Rung, Method]]
+Climbers = Mapping[str, Climber]
 
 
 def evaluate(stage: Stage, run: Run, progress: Progress, lent: FinishedRungs = (), resume: bool = False) -> list[Row]:
@@ -42,9 +43,9 @@ def evaluate(stage: Stage, run: Run, progress: Progress, lent: FinishedRungs = (
     rows: list[Row] = []
     results: list[RungResult] = []
     for corpus in stage.corpora:
-        rungs = {rung.name: (rung, _method(rung, corpus, run)) for rung in stage1_rungs(stage.recipe, corpus)}
-        found = _climb(stage, run, corpus, rungs, begun, lent, identity, progress)
-        rows += make_rows(found, rungs, stage.evaluation, stage.recipe, corpus.reader, {**facts, **provenance()})
+        climbers = {rung.name: _climber(rung, stage, corpus, run) for rung in ladder_rungs(stage.recipe, corpus)}
+        found = _climb(stage, run, corpus, climbers, begun, lent, identity, progress)
+        rows += make_rows(found, climbers, stage.evaluation, stage.recipe, corpus.reader, provenance())
         results += found
     run.write_lines("rows.jsonl", [row.to_dict() for row in rows])
     run.write_lines("predictions.jsonl", _predictions(results, stage.evaluation))
@@ -68,7 +69,7 @@ def _climb(
     stage: Stage,
     run: Run,
     corpus: Corpus,
-    rungs: Rungs,
+    climbers: Climbers,
     begun: Sequence[dict[str, Any]],
     lent: FinishedRungs,
     identity: str,
@@ -79,7 +80,7 @@ def _climb(
     asked = asking_hash(recipe, reader.fingerprint)
     done = [line for line in begun if line["asked"] == asked]
     if not done:
-        done = borrowed(lent, asked, recipe.eval.scopes, rungs)
+        done = borrowed(lent, asked, recipe.eval.scopes, [climber.rung for climber in climbers.values()])
         for line in done:
             run.append(PARTIAL, {**line, "identity": identity})
     results = [measured(line) for line in done]
@@ -87,9 +88,10 @@ def _climb(
     evaluator = Evaluator(reader, stage.evaluation, recipe.eval.batch, recipe.eval.max_new_tokens)
     several = f"{reader.name}, " if len(stage.corpora) > 1 else ""
     for scope in recipe.eval.scopes:
-        for name, (rung, method) in rungs.items():
+        for name, climber in climbers.items():
             if (name, scope) in finished:
                 continue
+            rung, method = climber.rung, climber.method
             evaluator.progress = _share(progress.task(f"{several}{scope}: {name}"))
             result = evaluator.run(name, method, scope)
             if "decoder" in rung.spec:
@@ -99,13 +101,17 @@ def _climb(
     return results
 
 
-def _method(rung: Rung, corpus: Corpus, run: Run) -> Method:
+def _climber(rung: Rung, stage: Stage, corpus: Corpus, run: Run) -> Climber:
     method = build(METHODS, rung.spec)
-    if rung.trained:
-        method.load(run.load_weights(), corpus.reader)
-    else:
+    if rung.weights is None:
         method.prepare(corpus.reader, corpus.counts)
-    return method
+        return Climber(rung, method, {})
+    if rung.weights == OWN:
+        method.load(run.load_weights(), corpus.reader)
+        return Climber(rung, method, _facts(stage, run))
+    with Run(run.folder / rung.weights) as part:
+        method.load(part.load_weights(), corpus.reader)
+        return Climber(rung, method, _facts(own_stage(stage, rung), part))
 
 
 def _with_quality(result: RungResult, method: Method, corpus: Corpus, weights: npt.NDArray[np.int64]) -> RungResult:

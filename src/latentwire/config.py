@@ -60,7 +60,8 @@ class ObjectiveSpec(_Part):
 class TrainSpec(_Part):
     """The one training loop's settings. `steps` or `seconds`, where given, replaces `epochs`.
 
-    `start_from` is the folder of a finished run of the same method and reader, whose weights training goes on from.
+    `start_from` is the folder of a finished run of the same method and readers, whose weights training goes on from.
+    `tuned_lr` is the learning rate of the ladder's tuned rungs, `lr` where it is not given.
     """
 
     start_from: str | None = None
@@ -71,9 +72,9 @@ class TrainSpec(_Part):
     batch_examples: Positive = 16
     micro_examples: Positive | Literal["auto"] = 8
     lr: Annotated[float, Field(gt=0)] = 1e-2
+    tuned_lr: Annotated[float, Field(gt=0)] | None = None
     warmup: Share = 0.05
     vocabulary_share: Share = 0.1
-    rollout_every: Positive = 8
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     checkpoint_seconds: Annotated[float, Field(gt=0)] = 60.0
     seed: int = 0

@@ -11,9 +11,9 @@ from torch import Tensor
 from latentwire.config import Recipe
 from latentwire.errors import RunError
 from latentwire.evaluate import RungResult
-from latentwire.ladder import Rung
-from latentwire.methods import METHODS, Method
+from latentwire.methods import METHODS
 from latentwire.reader import Scope
+from latentwire.rungs import Rung
 from latentwire.runs import FORMAT, Run
 from latentwire.specs import build
 
@@ -73,16 +73,13 @@ def measured(line: Mapping[str, Any]) -> RungResult:
     return RungResult.from_dict({**result, "note": "; ".join(filter(None, notes))})
 
 
-def borrowed(
-    lent: FinishedRungs, asked: str, scopes: Sequence[Scope], rungs: Mapping[str, tuple[Rung, Method]]
-) -> list[dict[str, Any]]:
+def borrowed(lent: FinishedRungs, asked: str, scopes: Sequence[Scope], rungs: Sequence[Rung]) -> list[dict[str, Any]]:
     """Those of another run's finished rungs that asked the same and do not depend on what was trained or fitted."""
     same = [line for line in lent if line["asked"] == asked]
     if lent and not same:
         log.warning(
             "--baselines: that run put other questions, to another reader or with another commit; measuring anew"
         )
-    wanted = {
-        (name, scope): rung.spec for name, (rung, _) in rungs.items() for scope in scopes if "decoder" not in rung.spec
-    }
+    free = [rung for rung in rungs if not rung.trained and "decoder" not in rung.spec]
+    wanted = {(rung.name, scope): rung.spec for rung in free for scope in scopes}
     return [line for line in same if wanted.get((line["result"]["rung"], line["result"]["scope"])) == line["spec"]]

@@ -20,6 +20,7 @@ from latentwire.objectives import Batch, ExampleBatch, Objective, TokenBatch
 from latentwire.reader import Prefix, Reader
 
 ROLLOUT_TOKENS = 16
+ROLLOUT_EVERY = 8  # steps
 
 
 @dataclass
@@ -29,7 +30,7 @@ class Feed:
     Attributes:
         method: What is trained.
         corpus: Prompts of the frozen reader that it is trained for.
-        spec: Sizes, precision, how often rollouts are made anew.
+        spec: Sizes and precision.
         balance: Combines the gradients of this reader's steps.
         task: Opens a progress bar by its words.
         rollouts: What a compressed prompt led the reader to answer, by the example's index.
@@ -114,10 +115,10 @@ class Feed:
 
     @torch.no_grad()
     def _refresh_rollouts(self, step: int) -> None:
-        """Every `rollout_every` steps, answer the coming steps' prompts from their compressed form."""
-        coming = range(step, step - step % self.spec.rollout_every + self.spec.rollout_every)
+        """Every `ROLLOUT_EVERY` steps, answer the coming steps' prompts from their compressed form."""
+        coming = range(step, step - step % ROLLOUT_EVERY + ROLLOUT_EVERY)
         due = {index for step in coming for index in self.corpus.batch(step, self.spec.batch_examples)}
-        if step % self.spec.rollout_every and due <= self.rollouts.keys():
+        if step % ROLLOUT_EVERY and due <= self.rollouts.keys():
             return
         ordered = sorted(due, key=lambda index: len(self.corpus.prompts[index].slot.ids))
         size = self.spec.batch_examples

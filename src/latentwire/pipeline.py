@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,20 +12,21 @@ from latentwire.config import ReaderSpec, Recipe
 from latentwire.corpus import Corpus
 from latentwire.data import DATASETS, Example, Split, refuse_overlap, shuffled
 from latentwire.errors import RecipeError, RegistryError, RunError, TrainingError
-from latentwire.ladder import stage1_rungs
 from latentwire.methods import METHODS, decoder_parameters
 from latentwire.objectives import OBJECTIVES
 from latentwire.reader import Layout, Reader
+from latentwire.reader.gguf import cache_dir
 from latentwire.reader.load import load_model
 from latentwire.registry import Registry
 from latentwire.report.report import write_report
 from latentwire.resolve import resolve
+from latentwire.rungs import OWN, Rung, ladder_rungs
 from latentwire.runs import Run, training_identity
 from latentwire.specs import Spec, build
 from latentwire.train import Hooks, Trained, fit, start
 
 log = logging.getLogger("latentwire")
-PARTIAL = "ladder.partial.jsonl"
+CACHE_BYTES = 8 * 2**30
 
 
 class Progress(Protocol):
@@ -46,11 +47,19 @@ class Silent:
 
 @dataclass(frozen=True)
 class Stage:
-    """A recipe with everything it names loaded."""
+    """A recipe with everything it names loaded.
+
+    Attributes:
+        recipe: The recipe, every `auto` settled.
+        corpora: The training prompts, one corpus for each reader.
+        evaluation: What is asked.
+        cache_bytes: The most that computed features may take on the disk.
+    """
 
     recipe: Recipe
     corpora: list[Corpus]
     evaluation: list[Example]
+    cache_bytes: int
 
     @property
     def fingerprint(self) -> str:
@@ -85,7 +94,7 @@ def evaluation_examples(recipe: Recipe) -> list[Example]:
     return _examples(data.eval, data.eval_split, data.eval_seed, data.eval_limit)
 
 
-def prepare(recipe: Recipe, progress: Progress) -> Stage:
+def prepare(recipe: Recipe, progress: Progress, cache_bytes: int = CACHE_BYTES) -> Stage:
     """Load data and reader, refuse overlapping contexts and unknown rungs, and resolve every `auto`."""
     refuse_unknown(recipe)
     read = progress.task("reading data")
@@ -93,7 +102,7 @@ def prepare(recipe: Recipe, progress: Progress) -> Stage:
     refuse_overlap(train, evaluation)
     read(1.0, "")
     corpora = [_corpus(recipe, spec, train, progress) for spec in recipe.readers]
-    return Stage(resolve(recipe, corpora), corpora, evaluation)
+    return Stage(resolve(recipe, corpora), corpora, evaluation, cache_bytes)
 
 
 def _corpus(recipe: Recipe, spec: ReaderSpec, examples: list[Example], progress: Progress) -> Corpus:
@@ -102,7 +111,7 @@ def _corpus(recipe: Recipe, spec: ReaderSpec, examples: list[Example], progress:
     loaded(1.0, "")
     laid_out = progress.task(f"laying out {len(examples):,} prompts")
     corpus = Corpus(reader, examples, recipe.eval.scopes[0], recipe.train.seed, laid_out)
-    stage1_rungs(recipe, corpus)
+    ladder_rungs(recipe, corpus)
     shortened = sum(prompt.truncated_tokens > 0 for prompt in corpus.prompts)
     if shortened:
         log.warning(f"{shortened} of {len(examples)} training prompts were cut to fit the reader (reader.too_long)")
@@ -174,11 +183,41 @@ def train(
         run.write_lines("log.jsonl", [line for line in run.lines("log.jsonl") if line["step"] <= state["step"]])
     trained = Trained(0, 0.0, len(stage.corpora[0].examples), {})
     if facts["decoder_parameters"]:
+        slots = [prompt.slot for prompt in stage.corpora[0].prompts]
+        method.gather(
+            slots, cache_dir() / "features", stage.cache_bytes, progress.task("encoding the training contexts")
+        )
         trained = fit(method, stage.corpora, recipe.objective, recipe.train, hooks)
     run.save_weights(method.tensors())
     done = {"train_steps": trained.steps, "train_seconds": trained.seconds, "train_examples": trained.examples}
     run.start(recipe, facts | done)
     return trained
+
+
+def train_tuned(stage: Stage, run: Run, progress: Progress, interrupted: Callable[[], bool]) -> None:
+    """Train the ladder's other rungs, each in a folder of its own below the run's, or go on where one was stopped."""
+    for rung in ladder_rungs(stage.recipe, stage.corpora[0]):
+        if rung.weights not in (None, OWN):
+            with Run(run.folder / str(rung.weights)) as part:
+                train(own_stage(stage, rung), part, _Named(progress, rung.name), True, interrupted)
+
+
+def own_stage(stage: Stage, rung: Rung) -> Stage:
+    """The stage in which a tuned rung of the ladder is what the recipe trains: same data, same steps."""
+    train = stage.recipe.train
+    train = train.model_copy(update={"lr": train.tuned_lr or train.lr, "start_from": None})
+    return replace(stage, recipe=stage.recipe.model_copy(update={"method": rung.spec, "train": train}))
+
+
+@dataclass(frozen=True)
+class _Named:
+    """Progress that says what it is of."""
+
+    inner: Progress
+    name: str
+
+    def task(self, words: str) -> Callable[[float, str], None]:
+        return self.inner.task(f"{self.name}: {words}")
 
 
 def report(folder: Path) -> Path:

@@ -81,9 +81,10 @@ class Run:
         return (self.folder / name).exists()
 
     def clear(self) -> None:
-        """Remove the run's own files and nothing else."""
-        for name in OWN:
-            (self.folder / name).unlink(missing_ok=True)
+        """Remove the run's own files, those of its tuned rungs, and nothing else."""
+        for folder in (self.folder, *self.folder.glob("tuned/*")):
+            for name in OWN:
+                (folder / name).unlink(missing_ok=True)
 
     def write(self, name: str, data: bytes) -> None:
         """Replace a file as a whole; `RunError` when the disk is full or the place cannot be written."""
@@ -171,7 +172,9 @@ def training_identity(recipe: Recipe, fingerprint: str) -> str:
 
     Evaluation and verdict may change without retraining.
     """
-    parts = recipe.model_dump(mode="json", include={"data", "reader", "method", "objective", "train"})
+    parts = recipe.model_dump(
+        mode="json", include={"data", "reader", "further_readers", "method", "objective", "train"}
+    )
     for key in ("eval", "eval_split", "eval_limit", "eval_seed"):
         parts["data"].pop(key)
     parts["scope"] = recipe.eval.scopes[0]  # training prompts are laid out in the first scope

@@ -83,11 +83,13 @@ class Truncated(Method):
 
     Attributes:
         unit: What the budget counts: UTF-8 bytes or reader positions.
-        per_token: Budget for each token of the whole slot, in that unit.
+        per_token: Budget for each token of the whole slot, in that unit; a last part of a token counts as one.
+        more: What is added to the budget of the slot.
     """
 
     unit: Literal["bytes", "positions"] = "positions"
     per_token: float = 1.0
+    more: int = 0
 
     def encode(self, slots: Sequence[Slot], reader: Reader) -> list[Latent]:
         """Text with the longest leading part of the context that stays within the budget."""
@@ -104,7 +106,7 @@ class Truncated(Method):
         ]
 
     def _cut(self, slot: Slot, reader: Reader) -> Slot:
-        budget = int(self.per_token * len(slot.ids))
+        budget = math.ceil(self.per_token * len(slot.ids)) + self.more
         words = slot.context.split(" ")
         low, high = 0, len(words)
         while low < high:
@@ -124,14 +126,16 @@ class RandomTokens(Method):
 
     Attributes:
         compression: One of so many tokens is kept, rounded up.
+        more: Tokens that are kept beside those.
         seed: Seed of the draw, which also depends on the tokens.
     """
 
     compression: float = 4.0
+    more: int = 0
     seed: int = 0
 
     def encode(self, slots: Sequence[Slot], reader: Reader) -> list[Latent]:
-        """Ids `[ceil(S / compression), 1]`."""
+        """Ids `[ceil(S / compression) + more, 1]`, at most all."""
         codec, space = ids_codec(reader.vocab_size), f"ids-{reader.fingerprint}"
         return [Latent(self._drawn(slot)[:, None], codec, space, len(slot.ids)) for slot in slots]
 
@@ -142,7 +146,9 @@ class RandomTokens(Method):
     def _drawn(self, slot: Slot) -> npt.NDArray[np.uint32]:
         ids = np.array(slot.ids, dtype=np.uint32)
         draw = np.random.default_rng([self.seed, *slot.ids])
-        kept = draw.choice(len(ids), size=math.ceil(len(ids) / self.compression), replace=False)
+        kept = draw.choice(
+            len(ids), size=min(len(ids), math.ceil(len(ids) / self.compression) + self.more), replace=False
+        )
         return ids[np.sort(kept)]
 
 

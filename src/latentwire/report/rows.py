@@ -22,6 +22,8 @@ RAW = "raw embeddings"
 TOKEN_IDS = "token ids"
 TEXT_EQUAL_BYTES = "text cut to equal bytes"
 TEXT_EQUAL_POSITIONS = "text cut to equal positions"
+FLOOR_TUNED = "no context, tuned"
+TEXT_TUNED = "full text, tuned"
 BASELINES = (FLOOR, TEXT, RAW, TOKEN_IDS, TEXT_EQUAL_BYTES, TEXT_EQUAL_POSITIONS)
 
 
@@ -60,6 +62,9 @@ class Row:
     ratio_low: float | None = None
     ratio_high: float | None = None
     share_of_plain_gap: float | None = None
+    share_of_gap: float | None = None
+    share_of_gap_low: float | None = None
+    share_of_gap_high: float | None = None
     answer_nll: float | None = None
     first_token_nll: float | None = None
     teacher_forced_accuracy: float | None = None

@@ -1,0 +1,136 @@
+"""Which rungs stand around a recipe's own method: names, method specs, and where their weights lie."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+
+from latentwire.config import Recipe
+from latentwire.corpus import Corpus
+from latentwire.errors import RecipeError
+from latentwire.methods import METHODS
+from latentwire.reader import Reader
+from latentwire.registry import nearest
+from latentwire.report.rows import (
+    FLOOR,
+    FLOOR_TUNED,
+    RAW,
+    TEXT,
+    TEXT_EQUAL_BYTES,
+    TEXT_EQUAL_POSITIONS,
+    TEXT_TUNED,
+    TOKEN_IDS,
+)
+from latentwire.specs import Spec, build
+
+TRAINED = "trained"
+INT8_SCALE_BYTES = 2
+OWN = "."
+
+
+@dataclass(frozen=True)
+class Rung:
+    """A place on the ladder.
+
+    Attributes:
+        name: What a person reads.
+        spec: The method that stands there.
+        weights: Folder of its weights, below the run's own; `OWN` for those of the recipe's method, None without training.
+    """
+
+    name: str
+    spec: Spec
+    weights: str | None = None
+
+    @property
+    def trained(self) -> bool:
+        """Whether this run's training made it."""
+        return self.weights is not None
+
+
+def ladder_rungs(recipe: Recipe, corpus: Corpus) -> list[Rung]:
+    """Every rung around the recipe's own method, or those of `eval.rungs`.
+
+    Raises:
+        RecipeError: `eval.rungs` names a rung that there is not, or leaves out floor, text or raw embeddings.
+    """
+    own = {"name": recipe.method["name"], **asdict(build(METHODS, recipe.method))}  # type: ignore[call-overload]
+    if "decoder" in own:
+        around = [Rung(TOKEN_IDS, {"name": "token_ids"}), *_per_token(own, corpus)]
+    elif "compressions" in own:
+        around = list(_shorter(own))
+    else:
+        around = [Rung(TOKEN_IDS, {"name": "token_ids"}), Rung(own["name"], own, OWN)]
+    rungs = [
+        Rung(FLOOR, {"name": "no_context"}),
+        Rung(TEXT, {"name": "full_text"}),
+        Rung(RAW, {"name": "raw_embeddings"}),
+        *around,
+    ]
+    rungs = list({rung.name: rung for rung in rungs}.values())  # the recipe's own may be one of the others
+    chosen = rungs if recipe.eval.rungs is None else [_find(name, rungs) for name in recipe.eval.rungs]
+    missing = sorted({FLOOR, TEXT, RAW} - {rung.name for rung in chosen})
+    if missing:
+        raise RecipeError(
+            f"eval.rungs: expected the rungs '{FLOOR}', '{TEXT}' and '{RAW}', which all others are measured against, got"
+            f" none named {', '.join(missing)}"
+        )
+    return chosen
+
+
+def vector_bytes(spec: Spec, reader: Reader) -> float:
+    """Bytes of one code on the wire."""
+    width = build(METHODS, {**spec, "name": "per_token"}).code_width(reader)  # type: ignore[attr-defined]
+    return float(2 * width if spec.get("wire_dtype") == "fp16" else width + INT8_SCALE_BYTES)
+
+
+def _per_token(own: Spec, corpus: Corpus) -> list[Rung]:
+    """What stands beside a per-token method: text at its prices, other compressors and decoders, and itself."""
+    text_width = max(1, round(_text_bytes_per_token(corpus)) - INT8_SCALE_BYTES)
+    size = f"{own['compression']:g}x" if own["width"] is None else f"d={own['width']}"
+    pca = {**own, "compressor": "pca"}
+    narrowest = {**pca, "decoder": "linear", "width": text_width, "wire_dtype": "int8"}
+    return [
+        Rung(TEXT_EQUAL_BYTES, {"name": "truncated", "unit": "bytes", "per_token": vector_bytes(own, corpus.reader)}),
+        Rung(TEXT_EQUAL_POSITIONS, {"name": "truncated", "unit": "positions", "per_token": 1.0}),
+        Rung("pca at the text's bytes, linear", narrowest),
+        Rung(f"random {size}, linear", {**own, "compressor": "random", "decoder": "linear"}),
+        Rung(f"pca {size}, linear", {**pca, "decoder": "linear"}),
+        Rung(f"pca {size}, codebook_soft", {**pca, "decoder": "codebook_soft"}),
+        Rung(f"pca {size}, codebook_hard", {**pca, "decoder": "codebook_hard"}),
+        Rung(f"{own['compressor']} {size}, {own['decoder']}", own, OWN),
+    ]
+
+
+def _shorter(own: Spec) -> Iterator[Rung]:
+    """What stands beside a method that shortens the sequence: others as short, each plain and tuned to the task, and itself.
+
+    Tuned rungs have as many task tokens as the method itself, so that both take the same reader positions; plain rungs
+    may spend those positions on text.
+    """
+    size, task_tokens = own["compression"], own["task_tokens"]
+    tuned = {"name": "tuned", "task_tokens": task_tokens}
+    cut = {"name": "truncated", "unit": "positions", "per_token": 1 / size}
+    drawn = {"name": "random_tokens", "compression": float(size)}
+    pooled = {"name": "pooled", "compression": size}
+    yield Rung(FLOOR_TUNED, {**tuned, "of": {"name": "no_context"}}, "tuned/no-context")
+    yield Rung(TEXT_TUNED, {**tuned, "of": {"name": "full_text"}}, "tuned/full-text")
+    yield Rung(f"text cut {size}x", {**cut, "more": task_tokens})
+    yield Rung(f"text cut {size}x, tuned", {**tuned, "of": cut}, f"tuned/text-cut-{size}x")
+    yield Rung(f"random tokens {size}x", {**drawn, "more": task_tokens})
+    yield Rung(f"random tokens {size}x, tuned", {**tuned, "of": drawn}, f"tuned/random-tokens-{size}x")
+    yield Rung(f"mean-pooled {size}x", pooled)
+    yield Rung(f"mean-pooled {size}x, tuned", {**tuned, "of": pooled}, f"tuned/mean-pooled-{size}x")
+    for other in own["compressions"]:
+        yield Rung(f"{own['name']} {other}x", {**own, "compression": other}, OWN)
+    for kind in ("shuffled", "zero"):
+        yield Rung(f"{own['name']} {size}x, {kind}", {"name": "control", "of": own, "kind": kind}, OWN)
+
+
+def _find(name: str, rungs: Sequence[Rung]) -> Rung:
+    for rung in rungs:
+        if rung.name == name or (rung.weights == OWN and name == TRAINED):
+            return rung
+    raise RecipeError(f"eval.rungs: unknown rung '{name}': {nearest(name, [TRAINED, *(rung.name for rung in rungs)])}")
+
+
+def _text_bytes_per_token(corpus: Corpus) -> float:
+    return sum(len(prompt.slot.text.encode()) for prompt in corpus.prompts) / corpus.num_tokens
