@@ -42,8 +42,9 @@ def evaluate(stage: Stage, run: Run, progress: Progress, lent: FinishedRungs = (
     run.write_lines(PARTIAL, begun)
     rows: list[Row] = []
     results: list[RungResult] = []
+    built: dict[str, Method] = {}
     for corpus in stage.corpora:
-        climbers = {rung.name: _climber(rung, stage, corpus, run) for rung in ladder_rungs(stage.recipe, corpus)}
+        climbers = {rung.name: _climber(rung, stage, corpus, run, built) for rung in ladder_rungs(stage.recipe, corpus)}
         found = _climb(stage, run, corpus, climbers, begun, lent, identity, progress)
         rows += make_rows(found, climbers, stage.evaluation, stage.recipe, corpus.reader, provenance())
         results += found
@@ -101,11 +102,13 @@ def _climb(
     return results
 
 
-def _climber(rung: Rung, stage: Stage, corpus: Corpus, run: Run) -> Climber:
-    method = build(METHODS, rung.spec)
+def _climber(rung: Rung, stage: Stage, corpus: Corpus, run: Run, built: dict[str, Method]) -> Climber:
+    """The rung's method, ready for the corpus' reader. What was trained for several readers is one method for all."""
     if rung.weights is None:
+        method = build(METHODS, rung.spec)
         method.prepare(corpus.reader, corpus.counts)
         return Climber(rung, method, {})
+    method = built.setdefault(rung.name, build(METHODS, rung.spec))
     if rung.weights == OWN:
         method.load(run.load_weights(), corpus.reader)
         return Climber(rung, method, _facts(stage, run))

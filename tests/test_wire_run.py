@@ -1,0 +1,83 @@
+"""A wire's run end to end: one encoder, two readers, the ladder of each with its tuned rungs and controls."""
+
+import json
+
+import pytest
+
+from latentwire.report.rows import FLOOR_TUNED, TEXT_TUNED
+from test_cli import call
+from tiny import save_tiny
+
+RECIPE = """
+name: tiny-wire
+data: {{train: [{{name: facts, questions_per_passage: 4}}], eval: {{name: facts}}, limit: 16, eval_limit: 6}}
+reader: {{name: {first}, shots: 0, dtype: float32}}
+further_readers: [{{name: {second}, shots: 0, dtype: float32}}]
+method: {{name: wire, hidden: 16, task_tokens: 2}}
+objective: {{weights: {{answer_ce: 1.0}}}}
+train: {{steps: 6, batch_examples: 8, lr: 1.0e-3, tuned_lr: 1.0e-2, vocabulary_share: 0, precision: fp32}}
+eval: {{scopes: [context], max_new_tokens: 4, resamples: 200, batch: 4}}
+"""
+TUNED = {"no-context", "full-text", "text-cut-4x", "random-tokens-4x", "mean-pooled-4x"}
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("recipe")
+    path = folder / "wire.yaml"
+    readers = {"first": save_tiny(folder / "tiny-llama", "llama"), "second": save_tiny(folder / "tiny-gemma", "gemma3")}
+    path.write_text(RECIPE.format(**readers))
+    return path
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("cache")
+        patch.setenv("LATENTWIRE_CACHE", str(folder))
+        yield folder
+
+
+def test_run_climbs_the_ladder_of_every_reader_from_one_training(recipe, cache, tmp_path, capsys):
+    code, printed, _ = call(capsys, "run", recipe, "--out", tmp_path)
+    assert code == 0
+    assert "tiny-llama" in printed and "tiny-gemma" in printed
+    folder = tmp_path / "tiny-wire"
+    rows = [json.loads(line) for line in (folder / "rows.jsonl").read_text().splitlines()]
+    by_reader = {
+        name: {row["rung"]: row for row in rows if row["reader"] == name} for name in ("tiny-llama", "tiny-gemma")
+    }
+    assert by_reader["tiny-llama"].keys() == by_reader["tiny-gemma"].keys()
+    assert {path.name for path in (folder / "tuned").iterdir()} == TUNED
+    for found in by_reader.values():
+        ours = [found[f"wire {size}x"]["num_positions"] for size in (4, 8, 16)]
+        assert ours == sorted(ours, reverse=True) and len(set(ours)) == 3
+        assert found["wire 4x, zero"]["num_positions"] == ours[0]
+        assert found["mean-pooled 4x, tuned"]["num_positions"] == found["random tokens 4x, tuned"]["num_positions"]
+        assert found["text cut 4x, tuned"]["num_positions"] <= found["random tokens 4x, tuned"]["num_positions"]
+        assert found["text cut 4x"]["num_positions"] <= found["random tokens 4x"]["num_positions"]
+        trained = {name for name, row in found.items() if row["trained"]}
+        assert trained == {name for name in found if "tuned" in name or "wire" in name}
+        assert all(found[name]["train_seconds"] > 0 for name in trained)
+        assert {found[name]["train_examples"] for name in (FLOOR_TUNED, TEXT_TUNED, "wire 4x")} == {16}
+    assert any((cache / "features").iterdir())
+    page = (folder / "report.html").read_text()
+    assert "tiny-gemma" in page and "wire 16x" in page
+
+
+def test_finished_tuned_rungs_are_kept_and_force_trains_them_anew(recipe, cache, tmp_path, capsys):
+    assert call(capsys, "train", recipe, "--out", tmp_path)[0] == 0
+    weights = tmp_path / "tiny-wire" / "tuned" / "full-text" / "weights.safetensors"
+    log = weights.with_name("log.jsonl")
+    first = weights.read_bytes(), log.read_text()
+    assert call(capsys, "train", recipe, "--out", tmp_path, "--resume")[0] == 0
+    assert (weights.read_bytes(), log.read_text()) == first
+    assert call(capsys, "train", recipe, "train.steps=5", "--out", tmp_path, "--force")[0] == 0
+    assert weights.read_bytes() != first[0]
+
+
+def test_features_that_are_too_big_are_refused_before_the_first_step(recipe, cache, tmp_path, capsys):
+    code, _, words = call(capsys, "run", recipe, "data.seed=5", "--cache-limit", 1e-5, "--out", tmp_path)
+    assert code == 2
+    assert words.splitlines()[-1].startswith("error:") and "--cache-limit" in words.splitlines()[-1]
+    assert not (tmp_path / "tiny-wire" / "weights.safetensors").exists()
