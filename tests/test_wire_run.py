@@ -41,7 +41,8 @@ def cache(tmp_path_factory):
 def test_run_climbs_the_ladder_of_every_reader_from_one_training(recipe, cache, tmp_path, capsys):
     code, printed, _ = call(capsys, "run", recipe, "--out", tmp_path)
     assert code == 0
-    assert "tiny-llama" in printed and "tiny-gemma" in printed
+    assert "tiny-llama" in printed
+    assert "tiny-gemma" in printed
     folder = tmp_path / "tiny-wire"
     rows = [json.loads(line) for line in (folder / "rows.jsonl").read_text().splitlines()]
     by_reader = {
@@ -51,7 +52,8 @@ def test_run_climbs_the_ladder_of_every_reader_from_one_training(recipe, cache, 
     assert {path.name for path in (folder / "tuned").iterdir()} == TUNED
     for found in by_reader.values():
         ours = [found[f"wire {size}x"]["num_positions"] for size in (4, 8, 16)]
-        assert ours == sorted(ours, reverse=True) and len(set(ours)) == 3
+        assert ours == sorted(ours, reverse=True)
+        assert len(set(ours)) == 3
         assert found["wire 4x, zero"]["num_positions"] == ours[0]
         assert found["mean-pooled 4x, tuned"]["num_positions"] == found["random tokens 4x, tuned"]["num_positions"]
         assert found["text cut 4x, tuned"]["num_positions"] <= found["random tokens 4x, tuned"]["num_positions"]
@@ -62,7 +64,8 @@ def test_run_climbs_the_ladder_of_every_reader_from_one_training(recipe, cache, 
         assert {found[name]["train_examples"] for name in (FLOOR_TUNED, TEXT_TUNED, "wire 4x")} == {16}
     assert any((cache / "features").iterdir())
     page = (folder / "report.html").read_text()
-    assert "tiny-gemma" in page and "wire 16x" in page
+    assert "tiny-gemma" in page
+    assert "wire 16x" in page
 
 
 def test_finished_tuned_rungs_are_kept_and_force_trains_them_anew(recipe, cache, tmp_path, capsys):
@@ -79,5 +82,6 @@ def test_finished_tuned_rungs_are_kept_and_force_trains_them_anew(recipe, cache,
 def test_features_that_are_too_big_are_refused_before_the_first_step(recipe, cache, tmp_path, capsys):
     code, _, words = call(capsys, "run", recipe, "data.seed=5", "--cache-limit", 1e-5, "--out", tmp_path)
     assert code == 2
-    assert words.splitlines()[-1].startswith("error:") and "--cache-limit" in words.splitlines()[-1]
+    assert words.splitlines()[-1].startswith("error:")
+    assert "--cache-limit" in words.splitlines()[-1]
     assert not (tmp_path / "tiny-wire" / "weights.safetensors").exists()
