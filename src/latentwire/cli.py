@@ -28,8 +28,11 @@ from latentwire.reader.load import list_models
 from latentwire.report.folder import read_rows
 from latentwire.report.rows import Row
 from latentwire.report.sweep import SweepPoint, write_sweep_report
+from latentwire.report.tables import milliseconds
 from latentwire.runs import Run
 from latentwire.train import Trained
+from latentwire.wire import Wire
+from latentwire.wired import ask, attach_recipe, read_contexts, take_reader
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 
@@ -41,6 +44,7 @@ Resume = Annotated[bool, typer.Option("--resume", help="Go on where an interrupt
 Baselines = Annotated[Path | None, typer.Option(help="A finished run to take text rungs of the same questions from.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 CacheLimit = Annotated[float, typer.Option(help="The most that computed features may take on the disk, in GiB.")]
+WireFolder = Annotated[Path, typer.Argument(help="The folder of a trained wire.", show_default=False)]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan: recipe, parameters, memory, steps.")]
 OUT = Path("out")
 CACHE_GIB = pipeline.CACHE_BYTES / 2**30
@@ -142,6 +146,53 @@ def sweep(
         f"report: {page}",
         as_json,
     )
+
+
+@app.command()
+def attach(
+    wire: WireFolder,
+    reader: Annotated[str, typer.Option(help="The reader that joins: a name, hub id, folder or .gguf.")],
+    overrides: Overrides = None,
+    folder: Folder = OUT,
+    force: Force = False,
+    resume: Resume = False,
+    cache_limit: CacheLimit = CACHE_GIB,
+    as_json: Json = False,
+) -> None:
+    """Train an adapter for one more reader; encoder, latents and other adapters stay as they are."""
+    loaded = attach_recipe(wire, reader, overrides or [])
+    rows = _run(loaded, folder / loaded.name, force, resume, None, cache_limit)
+    take_reader(wire, folder / loaded.name)
+    show_result(folder / loaded.name, rows, as_json)
+
+
+@app.command("ask")
+def ask_question(
+    wire: WireFolder,
+    reader: Annotated[str, typer.Option(help="A reader that the wire has an adapter for.")],
+    context: Annotated[list[Path], typer.Option(help="A text file; give several for several latents.")],
+    question: Annotated[str, typer.Option("--question", "-q", help="What to ask.")],
+    compression: Annotated[int | None, typer.Option(help="One that the wire serves; its own if not given.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Answer a question from latents, and from the text beside it."""
+    texts = read_contexts(context)
+    opened = Wire.from_pretrained(str(wire))
+    answers = ask(opened, opened.open_reader(reader), texts, question, compression)
+    if as_json:
+        out.print_json(json.dumps([asdict(one) for one in answers]))
+        return
+    columns = [
+        {
+            "context": one.context,
+            "answer": one.answer,
+            "positions": f"{one.positions:,}",
+            "encode ms": milliseconds(one.encode_seconds),
+            "answer ms": milliseconds(one.answer_seconds),
+        }
+        for one in answers
+    ]
+    table(question, columns)
 
 
 @app.command()

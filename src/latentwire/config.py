@@ -156,8 +156,8 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         raise RecipeError(f"{path}: expected a YAML recipe, got {' '.join(str(error).split())}") from None
     if not isinstance(raw, dict):
         raise RecipeError(f"{path}: expected a mapping of recipe fields, got {type(raw).__name__}")
-    for override in overrides:
-        _override(raw, override)
+    for entry in overrides:
+        override(raw, entry)
     return make_recipe(_expand(raw), str(path))
 
 
@@ -175,6 +175,23 @@ def check(kind: type[P], raw: Mapping[str, Any], where: str) -> P:
         raise RecipeError(f"{where}: {'; '.join(problems)}") from None
 
 
+def override(raw: dict[str, Any], entry: str) -> None:
+    """Set `key.sub=value` in a recipe's plain values; `RecipeError` where that is not what `entry` says."""
+    key, equals, value = entry.partition("=")
+    if not equals or not key:
+        raise RecipeError(f"expected an override as key=value, got '{entry}'")
+    *parents, last = key.split(".")
+    place = raw
+    for parent in parents:
+        place = place.setdefault(parent, {})
+        if not isinstance(place, dict):
+            raise RecipeError(f"override '{entry}': '{parent}' is a single value and has no field '{last}'")
+    try:
+        place[last] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"override '{entry}': expected a YAML value, got {' '.join(str(error).split())}") from None
+
+
 def combinations(grid: Sequence[str]) -> list[list[str]]:
     """All combinations of `key=a,b` lists as lists of `key=value`."""
     axes = []
@@ -189,22 +206,6 @@ def combinations(grid: Sequence[str]) -> list[list[str]]:
 def dump(recipe: Recipe) -> str:
     """The recipe as YAML."""
     return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-
-
-def _override(raw: dict[str, Any], override: str) -> None:
-    key, equals, value = override.partition("=")
-    if not equals or not key:
-        raise RecipeError(f"expected an override as key=value, got '{override}'")
-    *parents, last = key.split(".")
-    place = raw
-    for parent in parents:
-        place = place.setdefault(parent, {})
-        if not isinstance(place, dict):
-            raise RecipeError(f"override '{override}': '{parent}' is a single value and has no field '{last}'")
-    try:
-        place[last] = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"override '{override}': expected a YAML value, got {' '.join(str(error).split())}") from None
 
 
 def _expand(value: Any) -> Any:

@@ -36,6 +36,10 @@ class LatentError(LatentWireError):
     """A latent whose payload, identity or dtype is not what its receiver expects."""
 
 
+class WireError(LatentWireError):
+    """A wire's folder that is missing, damaged, of another version or encoder, or lacks the reader asked for."""
+
+
 class FeatureError(LatentWireError):
     """Encoder features on disk that are of another encoder, too large, damaged, or cannot be written."""
 

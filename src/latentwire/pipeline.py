@@ -8,7 +8,8 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from latentwire.config import ReaderSpec, Recipe
+from latentwire.card import write_card
+from latentwire.config import ReaderSpec, Recipe, dump
 from latentwire.corpus import Corpus
 from latentwire.data import DATASETS, Example, Split, refuse_overlap, shuffled
 from latentwire.errors import RecipeError, RegistryError, RunError, TrainingError
@@ -18,15 +19,18 @@ from latentwire.reader import Layout, Reader
 from latentwire.reader.gguf import cache_dir
 from latentwire.reader.load import load_model
 from latentwire.registry import Registry
+from latentwire.report.folder import read_rows
 from latentwire.report.report import write_report
 from latentwire.resolve import resolve
 from latentwire.rungs import OWN, Rung, ladder_rungs
 from latentwire.runs import Run, training_identity
 from latentwire.specs import Spec, build
 from latentwire.train import Hooks, Trained, fit, start
+from latentwire.wire_folder import CONFIG, RECIPE, ROWS
 
 log = logging.getLogger("latentwire")
 CACHE_BYTES = 8 * 2**30
+WIRE = "wire"
 
 
 class Progress(Protocol):
@@ -73,9 +77,8 @@ def open_reader(spec: ReaderSpec) -> Reader:
         spec.name, dtype=spec.dtype, device=spec.device, device_map=spec.device_map, quantization=spec.quantization
     )
     layout = Layout(spec.style, spec.shots)
-    name = Path(spec.name).name
     return Reader(
-        loaded.model, loaded.tokenizer, name, layout, loaded.fingerprint, spec.max_prompt_tokens, spec.too_long
+        loaded.model, loaded.tokenizer, spec.name, layout, loaded.fingerprint, spec.max_prompt_tokens, spec.too_long
     )
 
 
@@ -189,6 +192,8 @@ def train(
         )
         trained = fit(method, stage.corpora, recipe.objective, recipe.train, hooks)
     run.save_weights(method.tensors())
+    if method.publish(run.folder / WIRE, [corpus.reader for corpus in stage.corpora]):
+        (run.folder / WIRE / RECIPE).write_text(dump(recipe), encoding="utf-8")
     done = {"train_steps": trained.steps, "train_seconds": trained.seconds, "train_examples": trained.examples}
     run.start(recipe, facts | done)
     return trained
@@ -221,8 +226,11 @@ class _Named:
 
 
 def report(folder: Path) -> Path:
-    """Write the run's report page; returns its path."""
-    return write_report(folder)
+    """Write the run's report page, and the card of the wire that it trained, if any; returns the page's path."""
+    page = write_report(folder)
+    if (folder / WIRE / CONFIG).exists():
+        write_card(folder / WIRE, read_rows(folder / ROWS), folder.name)
+    return page
 
 
 def _examples(spec: Spec, split: Split, seed: int, limit: int | None) -> list[Example]:

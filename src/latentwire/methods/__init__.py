@@ -57,6 +57,10 @@ class Method(ABC):
     def gather(self, slots: Sequence[Slot], folder: Path, limit_bytes: int, progress: Progress) -> None:  # noqa: B027
         """Called once before training: compute what `encode` needs of the slots but training does not change."""
 
+    def publish(self, folder: Path, readers: Sequence[Reader]) -> bool:
+        """Called once after training: write into `folder` what others load; true where there is such a thing."""
+        return False
+
     def cut(self, slots: Sequence[Slot], latents: Sequence[Latent]) -> list[bool] | None:
         """For methods that shorten text: whether each slot lost any. None for methods that never do."""
         return None

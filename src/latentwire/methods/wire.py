@@ -6,7 +6,7 @@ context ─ encoder's windows ─▶ features ─ Latents ─▶ latents [M, d] 
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -16,14 +16,15 @@ from torch import Tensor, nn
 
 from latentwire.codecs import transmit
 from latentwire.encoder import MAX_LAYERS, Encoder, Window
-from latentwire.errors import MethodError
+from latentwire.errors import MethodError, WireError
 from latentwire.features import FeatureStore
 from latentwire.latent import Latent, expect_space
-from latentwire.methods import METHODS, Counts, Method, Progress, Weights
+from latentwire.methods import METHODS, Counts, Method, Progress, Weights, id_tensor
 from latentwire.methods.adapter import Adapter, start_adapter
 from latentwire.methods.latents import Latents, in_blocks
 from latentwire.reader import Prefix, Reader, Slot
 from latentwire.reader.load import load_reader
+from latentwire.wire_folder import WireFiles, WireReader, read_wire, write_wire
 
 WINDOWS_AT_ONCE = 8
 
@@ -34,22 +35,26 @@ class Wire(Method):
     """A shorter sequence for several readers.
 
     Attributes:
-        encoder: The frozen model whose features latents are made of, named as readers are; the first reader's own if None.
+        encoder: The frozen model whose features latents are made of, named as readers are; the first reader itself if None.
+        encoder_dtype: What it computes in, where it is not the first reader.
         layers: Hidden states that are kept; six of them, evenly spaced, if None.
         compressions: Tokens per latent that the wire serves, each twice the one before; one is drawn for each training step.
         compression: The one that `encode` uses.
         task_tokens: Learned vectors before the latents, for each reader.
         hidden: Units of the hidden layers.
         wire_dtype: "fp16" or "int8", applied for real in training too.
+        latents_from: Folder of a trained wire whose encoder and latents stay as they are: only adapters are trained.
     """
 
     encoder: str | None = None
+    encoder_dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     layers: tuple[int, ...] | None = None
     compressions: tuple[int, ...] = (4, 8, 16)
     compression: int = 4
     task_tokens: int = 8
     hidden: int = 576
     wire_dtype: Literal["int8", "fp16"] = "fp16"
+    latents_from: str | None = None
 
     def __post_init__(self) -> None:
         first = self.compressions[0] if self.compressions else 0
@@ -65,34 +70,65 @@ class Wire(Method):
         self._drawn = self.compression
         self._adapters = nn.ModuleDict()
         self._store: FeatureStore | None = None
+        self._hashed: tuple[tuple[int, ...], str] = (), ""
 
     def prepare(self, reader: Reader, counts: Counts, weights: Weights | None = None) -> None:
         """Start the latents, if this is the first reader, and the reader's adapter."""
         self._open(reader)
-        self._adapters[reader.fingerprint] = start_adapter(self._source.reader, reader, self.task_tokens, self.hidden)
+        self._adapters[reader.fingerprint] = start_adapter(self.source.reader, reader, self.task_tokens, self.hidden)
 
     def encode(self, slots: Sequence[Slot], reader: Reader) -> list[Latent]:
         """Latents `[M, d]` of each slot's text; the reader does not matter."""
-        with torch.no_grad():
-            rows = self._latents(slots, self.compression)
-        space = self._space()
+        return self.encode_texts([slot.text for slot in slots], self.compression, [len(slot.ids) for slot in slots])
+
+    @torch.no_grad()
+    def encode_texts(
+        self, texts: Sequence[str], compression: int, source_tokens: Sequence[int] | None = None
+    ) -> list[Latent]:
+        """Latents `[M, d]` of texts; `source_tokens` says how many tokens each stands for, the encoder's own if None.
+
+        Raises:
+            MethodError: An empty text, or a compression that the wire does not serve.
+        """
+        if compression not in self.compressions:
+            raise MethodError(
+                f"expected a compression of {', '.join(map(str, self.compressions))}, got {compression}; choose one of"
+                " those, or train a wire for it"
+            )
+        windows = [self.source.windows(text) for text in texts]
+        sizes = source_tokens or [sum(map(len, parts)) for parts in windows]
+        space = self.space
         return [
-            Latent(row.cpu().numpy(), self.wire_dtype, space, len(slot.ids))
-            for row, slot in zip(rows, slots, strict=True)
+            Latent(row.cpu().numpy(), self.wire_dtype, space, size)
+            for row, size in zip(self._latents(windows, compression), sizes, strict=True)
         ]
 
     def prefix(self, latents: Sequence[Latent], reader: Reader) -> Prefix:
         """The reader's task tokens and the latents as its embeddings; differentiable in the adapter."""
-        expect_space(list(latents), self._space())
-        return self._adapted([torch.from_numpy(latent.payload) for latent in latents], reader)
+        expect_space(list(latents), self.space)
+        adapter = self.adapter(reader)
+        rows = self._moved([torch.from_numpy(latent.payload) for latent in latents], reader)
+        return Prefix.stack([torch.cat([adapter.task_tokens, row]) for row in rows])
+
+    def join(self, pieces: Sequence[Latent | str], reader: Reader) -> Prefix:
+        """One prompt's prefix of latents and pieces of text, in order, behind the reader's task tokens once."""
+        rows: list[Tensor] = [self.adapter(reader).task_tokens]
+        for piece in pieces:
+            if isinstance(piece, str):
+                rows.append(reader.embed(id_tensor(reader.prompter.slot(piece).ids)).float())
+            else:
+                expect_space([piece], self.space)
+                rows += self._moved([torch.from_numpy(piece.payload)], reader)
+        return Prefix.stack([torch.cat(rows)])
 
     def training_prefix(self, slots: Sequence[Slot], reader: Reader) -> Prefix:
         """The same, differentiable in everything: the wire's rounding is there, and gradients pass it unchanged.
 
         Source: Bengio et al. 2013, straight-through (arXiv 1308.3432, section 4).
         """
-        rows = self._latents(slots, self._drawn)
-        return self._adapted([row + (self._rounded(row) - row).detach() for row in rows], reader)
+        made = self._latents([self.source.windows(slot.text) for slot in slots], self._drawn)
+        rows = self._moved([row + (self._rounded(row) - row).detach() for row in made], reader)
+        return Prefix.stack([torch.cat([self.adapter(reader).task_tokens, row]) for row in rows])
 
     def draw(self, seed: int, step: int) -> None:
         """Choose the step's compression."""
@@ -100,40 +136,81 @@ class Wire(Method):
 
     def gather(self, slots: Sequence[Slot], folder: Path, limit_bytes: int, progress: Progress) -> None:
         """Compute the features of all slots once, and keep them below `folder`."""
-        windows = [window for text in {slot.text for slot in slots} for window in self._source.windows(text)]
-        self._store = FeatureStore(folder / self._source.identity, self._source, limit_bytes)
+        windows = [window for text in {slot.text for slot in slots} for window in self.source.windows(text)]
+        self._store = FeatureStore(folder / self.source.identity, self.source, limit_bytes)
         self._store.fill(windows, progress)
+
+    def publish(self, folder: Path, readers: Sequence[Reader]) -> bool:
+        """Write the wire's folder: the one that `latents_from` names with the readers added, or a new one."""
+        encoder = self.source.reader
+        fields = asdict(self) | {"encoder": encoder.source, "layers": self.source.layers, "latents_from": None}
+        fields["encoder_dtype"] = str(encoder.dtype).removeprefix("torch.")
+        earlier = None if self.latents_from is None else read_wire(Path(self.latents_from))
+        known = {} if earlier is None else dict(earlier.readers)
+        tensors = {**({} if earlier is None else earlier.tensors), **self.tensors()}
+        for reader in readers:
+            known[reader.fingerprint] = WireReader(
+                reader.name, reader.prompter.layout.style, reader.prompter.layout.shots
+            )
+        write_wire(folder, WireFiles(fields, self.source.identity, self.space, known, tensors))
+        return True
 
     def module(self) -> nn.Module:
         """Latents and adapters."""
         self._require_prepared()
         return self._trained
 
-    def load(self, tensors: Mapping[str, Tensor], reader: Reader) -> None:
-        """Restore the latents and the adapters of all readers."""
+    def load(self, tensors: Mapping[str, Tensor], reader: Reader | None) -> None:
+        """Restore the latents and the adapters of all readers; without a reader at hand the encoder must have a name."""
         self._open(reader)
         prefix = "adapters."
         for name in dict.fromkeys(key.split(".")[1] for key in tensors if key.startswith(prefix)):
             own = {key.removeprefix(f"{prefix}{name}."): value for key, value in tensors.items() if f".{name}." in key}
             self._adapters[name] = Adapter(own["weight"], own["bias"], own["task_tokens"], len(own["mix.bias"]))
         self._trained.load_state_dict(dict(tensors))
-        self._trained.to(reader.device)
+        self._trained.to(self.source.reader.device if reader is None else reader.device)
 
-    def _open(self, reader: Reader) -> None:
-        """Find the encoder and make the latents' part, once."""
-        if hasattr(self, "_source"):
+    def _open(self, reader: Reader | None) -> None:
+        """Find the encoder and make the latents' part, once. The encoder is `reader` itself where that is the one named."""
+        if hasattr(self, "source"):
             return
-        model = reader if self.encoder in (None, reader.name) else load_reader(str(self.encoder))
+        if reader is None and self.encoder is None:
+            raise MethodError("expected a wire that names its encoder, got none; give a reader, or set method.encoder")
+        own = reader is not None and self.encoder in (None, reader.source)
+        model = reader if own and reader is not None else load_reader(str(self.encoder), dtype=self.encoder_dtype)
         last = model.model.config.num_hidden_layers
         spaced = np.linspace(0, last, min(MAX_LAYERS, last + 1)).round().astype(int)
         layers = tuple(int(layer) for layer in spaced) if self.layers is None else self.layers
-        self._source = Encoder(model, layers, self.compressions[0])
+        self.source = Encoder(model, layers, self.compressions[0])
         latents = Latents(model.width, len(layers), self.compressions[0], len(self.compressions) - 1, self.hidden)
         self._trained = nn.ModuleDict({"latents": latents.to(model.device), "adapters": self._adapters})
+        if self.latents_from is not None:
+            self._take_latents(read_wire(Path(self.latents_from)))
 
-    def _latents(self, slots: Sequence[Slot], compression: int) -> list[Tensor]:
-        """Latents `[M, d]` of each slot, window by window."""
-        parts = [self._source.windows(slot.text) for slot in slots]
+    def _take_latents(self, files: WireFiles) -> None:
+        """Another wire's latents in place of new ones, never to be trained.
+
+        Raises:
+            WireError: That wire has another encoder, or latents of another shape.
+        """
+        prefix = "latents."
+        if files.identity != self.source.identity:
+            raise WireError(
+                f"expected a wire with encoder {self.source.identity} in {self.latents_from}, got one with"
+                f" {files.identity}; use its encoder"
+            )
+        own = {name.removeprefix(prefix): part for name, part in files.tensors.items() if name.startswith(prefix)}
+        try:
+            self._trained["latents"].load_state_dict(own)
+        except RuntimeError as error:
+            raise WireError(
+                f"expected latents as the method describes them in {self.latents_from}, got others"
+                f" ({str(error).splitlines()[-1].strip()}); use its compressions and hidden"
+            ) from None
+        self._trained["latents"].requires_grad_(False)
+
+    def _latents(self, parts: Sequence[Sequence[Window]], compression: int) -> list[Tensor]:
+        """Latents `[M, d]` of each text, window by window."""
         distinct = list(dict.fromkeys(window for windows in parts for window in windows))
         features = dict(zip(distinct, self._features(distinct), strict=True))
         made = self._made(features, self.compressions.index(compression))
@@ -141,11 +218,11 @@ class Wire(Method):
 
     def _made(self, features: Mapping[Window, Tensor], merges: int) -> dict[Window, Tensor]:
         """Latents of each distinct window, so that a context that occurs twice is encoded once."""
-        embed, device = self._source.reader.embed, self._source.reader.device
+        embed, device = self.source.reader.embed, self.source.reader.device
         latents: nn.Module = self._trained["latents"]
         found = {}
         for window, states in features.items():
-            blocks = in_blocks(embed(torch.tensor(window)).float(), self._source.pool)
+            blocks = in_blocks(embed(torch.tensor(window)).float(), self.source.pool)
             found[window] = latents(blocks, states.to(device).float(), merges)
         return found
 
@@ -153,19 +230,20 @@ class Wire(Method):
         if self._store is not None and not self._store.missing(windows):
             return [self._store.features(window) for window in windows]
         parts = [windows[first : first + WINDOWS_AT_ONCE] for first in range(0, len(windows), WINDOWS_AT_ONCE)]
-        return [features for part in parts for features in self._source.features(part)]
+        return [features for part in parts for features in self.source.features(part)]
 
-    def _adapted(self, rows: Sequence[Tensor], reader: Reader) -> Prefix:
-        adapter = self._adapter(reader)
-        moved = adapter(torch.cat(list(rows)).to(reader.device)).split([len(row) for row in rows])
-        return Prefix.stack([torch.cat([adapter.task_tokens, row.float()]) for row in moved])
+    def _moved(self, rows: Sequence[Tensor], reader: Reader) -> list[Tensor]:
+        """Latents `[M, d]` as the reader's embeddings `[M, D]`."""
+        moved: Tensor = self.adapter(reader)(torch.cat(list(rows)).to(reader.device)).float()
+        return list(moved.split([len(row) for row in rows]))
 
     def _rounded(self, row: Tensor) -> Tensor:
         """A row of latents as it comes off the wire."""
         latent = Latent(row.detach().cpu().numpy(), self.wire_dtype, "", len(row))
         return torch.from_numpy(transmit(latent)[0].payload).to(row.device)
 
-    def _adapter(self, reader: Reader) -> Adapter:
+    def adapter(self, reader: Reader) -> Adapter:
+        """The reader's own part; `MethodError` where there is none."""
         self._require_prepared()
         if reader.fingerprint not in self._adapters:
             raise MethodError(
@@ -176,14 +254,21 @@ class Wire(Method):
         assert isinstance(adapter, Adapter)
         return adapter
 
-    def _space(self) -> str:
-        """Encoder and latents' weights decide what a latent means; adapters do not."""
+    @property
+    def space(self) -> str:
+        """Fingerprint of the latent space: encoder and latents' weights decide what a latent means; adapters do not."""
         self._require_prepared()
-        digest = hashlib.sha256(self._source.identity.encode())
+        version = tuple(parameter._version for parameter in self._trained["latents"].parameters())
+        if self._hashed[0] != version:
+            self._hashed = version, self._hash()
+        return self._hashed[1]
+
+    def _hash(self) -> str:
+        digest = hashlib.sha256(self.source.identity.encode())
         for parameter in self._trained["latents"].state_dict().values():
             digest.update(parameter.cpu().numpy().tobytes())
         return f"wire-{digest.hexdigest()[:16]}"
 
     def _require_prepared(self) -> None:
-        if not hasattr(self, "_source"):
+        if not hasattr(self, "source"):
             raise MethodError("expected a prepared wire, got one without an encoder; call prepare or load first")

@@ -3,10 +3,8 @@
 prompt segments + Prefix ──lay_in──▶ Inputs ──prefill──▶ State ──▶ answer states, greedy answers
 """
 
-import copy
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any, Literal
 
@@ -18,30 +16,14 @@ from latentwire.data import Example
 from latentwire.errors import ReaderError
 from latentwire.reader.inputs import Inputs, Level, Prefix, joined, levels, pad_left, positions
 from latentwire.reader.prompts import Layout, Prompt, Prompter, Scope, Slot
+from latentwire.reader.state import Generation, State, fork
 
-__all__ = ["Generation", "Inputs", "Layout", "Prefix", "Prompt", "Reader", "Scope", "Slot", "State"]
+__all__ = ["Generation", "Inputs", "Layout", "Prefix", "Prompt", "Reader", "Scope", "Slot", "State", "fork"]
 
 IGNORE = -100
 TABLE_BYTES = 32 * 2**20
 WORTH_SHARING = 32
 ANSWER_TOKENS = 64
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class State:
-    """A reader that has read its inputs: key-value cache, mask `[B, T]`, and the last position's hidden state `[B, D]`."""
-
-    cache: Any
-    mask: Tensor
-    hidden: Tensor
-
-
-@dataclass(frozen=True, slots=True)
-class Generation:
-    """A greedy answer: its token ids (the stop included when one came) and its text."""
-
-    ids: tuple[int, ...]
-    text: str
 
 
 class Reader:
@@ -50,7 +32,7 @@ class Reader:
     Args:
         model: A Hugging Face causal LM; its parameters are frozen here.
         tokenizer: Its tokenizer.
-        name: How results name the reader.
+        name: What it was loaded by; its last part is how results name the reader.
         layout: Prompt layout.
         fingerprint: Identity of the weights.
         max_prompt_tokens: Longest prompt; the model's own limit, less room for an answer, when None.
@@ -75,7 +57,7 @@ class Reader:
                 raise ReaderError(f"reader '{name}': expected a tokenizer with a {token} token, got none; set one")
         self.model = model.eval().requires_grad_(False)
         self.tokenizer = tokenizer
-        self.name = name
+        self.source, self.name = name, name.rstrip("/").rsplit("/", 1)[-1]
         self.fingerprint = fingerprint
         most = max_prompt_tokens or (getattr(model.config, "max_position_embeddings", 0) or sys.maxsize) - ANSWER_TOKENS
         self.prompter = Prompter(tokenizer, layout, most, too_long)
@@ -231,6 +213,17 @@ class Reader:
             _, state = self.extend(state, tokens[:, None], alive)
         return [Generation(tuple(ids), self._answer_text(ids)) for ids in answers]
 
+    @torch.no_grad()
+    def answer(self, prefix: Prefix, question: str, max_new_tokens: int = 32) -> Generation:
+        """The greedy answer to a question about what stands in the prefix, of which all rows go into one prompt, in order.
+
+        Raises:
+            PromptError: Prefix, question and answer do not fit the reader together.
+        """
+        prompt = self.prompter.around(question, sum(len(row) for row in prefix.rows()))
+        inputs = self.lay_in([prompt], Prefix.stack([torch.cat(prefix.rows())]))
+        return self.generate(self.prefill(inputs, max_new_tokens), max_new_tokens)[0]
+
     def stops(self, token: int) -> bool:
         """Whether generation ends at this token."""
         return token in self.stop_ids or bool(self._breaks_line(token))
@@ -281,11 +274,6 @@ class Reader:
                     f"reader '{self.name}': expected equal logits from {words}, got a difference of {difference:.3g};"
                     f" this model does more {cause} and cannot read a prefix"
                 )
-
-
-def fork(state: State) -> State:
-    """A copy of `state` whose cache can be consumed without touching the original."""
-    return State(copy.deepcopy(state.cache), state.mask, state.hidden)
 
 
 def _stop_ids(model: Any, tokenizer: Any) -> set[int]:

@@ -122,14 +122,7 @@ class Prompter:
             PromptError: The prompt is longer than `max_tokens` and the recipe does not allow a cut; or, within a chat
                 template, the question spells one of its special tokens.
         """
-        spelt = [token for token in self._special if token in example.question]
-        if spelt:
-            raise PromptError(
-                f"example '{example.id}': expected a question without special tokens, got {', '.join(spelt)}; take them"
-                " out, or set reader.style=plain, where they are text"
-            )
-        after_text = self._after_template.replace(_MARK, example.question)
-        after = self._template_tokens(after_text)
+        after_text, after = self._ask(example.question, f"example '{example.id}'")
         context = self._tokens(example.context)
         cut = max(0, len(self._before) + len(context) + len(after) - self._max_tokens)
         if cut and (self._too_long == "error" or cut >= len(context)):
@@ -146,6 +139,21 @@ class Prompter:
         pieces = (self._before_text, context_text, after_text)
         return Prompt(example.id, (), Slot(pieces, self._before + context + after), (), cut)
 
+    def around(self, question: str, positions: int) -> Prompt:
+        """What stands around `positions` positions that take a context's place; the slot is empty.
+
+        Raises:
+            PromptError: They do not fit the reader with the question, or the question spells a special token.
+        """
+        after = self._ask(question, "question")[1]
+        size = len(self._before) + positions + len(after)
+        if size > self._max_tokens:
+            raise PromptError(
+                f"expected at most {self._max_tokens} positions for template, context and question, got {size}, of which"
+                f" {positions} for the context; leave some of it out or compress it further"
+            )
+        return Prompt("", self._before, Slot(("",), ()), after)
+
     def labels(self, answer: str) -> tuple[int, ...]:
         """Token ids of `answer` as it follows the anchor, and the stop that ends it (never without a stop)."""
         return (*self._tokens(" " + answer.strip()), self.stop_id)
@@ -157,6 +165,17 @@ class Prompter:
         before, context, after = pieces
         ids = self._template_tokens(before) + self._tokens(context) + self._template_tokens(after)
         return Slot(pieces, self._begin(ids))
+
+    def _ask(self, question: str, where: str) -> tuple[str, tuple[int, ...]]:
+        """What follows the context: its text and ids."""
+        spelt = [token for token in self._special if token in question]
+        if spelt:
+            raise PromptError(
+                f"{where}: expected a question without special tokens, got {', '.join(spelt)}; take them out, or set"
+                " reader.style=plain, where they are text"
+            )
+        text = self._after_template.replace(_MARK, question)
+        return text, self._template_tokens(text)
 
     def _tokens(self, text: str, special: bool = False) -> tuple[int, ...]:
         """Ids of a text; where it spells a special token, that token only if `special`, else the text of it."""

@@ -1,0 +1,127 @@
+"""`Wire`: a trained wire for those who use it. Encode texts once, answer with any reader that it has an adapter for.
+
+texts ─ encode ─▶ latents ─ prefix ─▶ Prefix ─ reader.answer(prefix, question) ─▶ answer
+"""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub.errors import HfHubHTTPError
+
+from latentwire.errors import WireError
+from latentwire.latent import Latent
+from latentwire.methods.wire import Wire as WireMethod
+from latentwire.reader import Layout, Prefix, Reader
+from latentwire.reader.checkpoint import first_line
+from latentwire.reader.load import load_model
+from latentwire.wire_folder import EXTRAS, WireFiles, read_wire, write_wire
+
+
+@dataclass(frozen=True)
+class Wire:
+    """One encoder, its latents, and an adapter per reader.
+
+    Attributes:
+        method: The method behind it.
+        files: What its folder holds.
+        folder: Where it was loaded from.
+    """
+
+    method: WireMethod
+    files: WireFiles
+    folder: Path
+
+    @classmethod
+    def load(cls, folder: Path | str) -> "Wire":
+        """The wire in a folder that `save`, or a run, wrote.
+
+        Raises:
+            WireError: There is none, it is damaged, or the encoder here is another revision than it was trained with.
+            ReaderError: The encoder cannot be found.
+        """
+        folder = Path(folder)
+        files = read_wire(folder)
+        method = WireMethod(**files.fields())
+        method.load(files.tensors, None)
+        if method.source.identity != files.identity:
+            raise WireError(
+                f"expected encoder {files.identity} for the wire in {folder}, got {method.source.identity}; install the"
+                " revision that it was trained with, or train the wire anew"
+            )
+        return cls(method, files, folder)
+
+    @classmethod
+    def from_pretrained(cls, name: str) -> "Wire":
+        """The wire in a folder or, where there is none, in a repository of the Hugging Face hub.
+
+        Raises:
+            WireError: It is in neither place.
+        """
+        if Path(name).is_dir():
+            return cls.load(name)
+        try:
+            return cls.load(snapshot_download(name))
+        except (OSError, ValueError, HfHubHTTPError) as error:
+            raise WireError(
+                f"wire '{name}' not found here, and not fetched from the hub ({first_line(error)}); give a folder"
+            ) from error
+
+    def save(self, folder: Path | str) -> None:
+        """Write the wire into a folder, with its recipe, rows and model card."""
+        folder = Path(folder)
+        write_wire(folder, self.files)
+        for name in EXTRAS:
+            if (self.folder / name).exists() and self.folder.resolve() != folder.resolve():
+                shutil.copyfile(self.folder / name, folder / name)
+
+    def push_to_hub(self, name: str, private: bool = False) -> str:
+        """Upload the wire's folder to a repository of the Hugging Face hub, made when missing; returns its address."""
+        hub = HfApi()
+        address = str(hub.create_repo(name, private=private, exist_ok=True))
+        hub.upload_folder(repo_id=name, folder_path=self.folder, allow_patterns=self.uploads())
+        return address
+
+    def uploads(self) -> list[str]:
+        """The files of the folder that an upload sends, as paths below it."""
+        known = [*self.files.names(), *EXTRAS]
+        return [name for name in known if (self.folder / name).exists()]
+
+    def open_reader(self, name: str, dtype: str = "auto") -> Reader:
+        """A reader that the wire has an adapter for, asked as it was in training.
+
+        Raises:
+            WireError: There is no adapter for it.
+            ReaderError: It cannot be found.
+        """
+        loaded = load_model(name, dtype=dtype)
+        asked = self.files.reader(loaded.fingerprint, name)
+        return Reader(loaded.model, loaded.tokenizer, asked.name, Layout(asked.style, asked.shots), loaded.fingerprint)
+
+    def encode(self, texts: Sequence[str], compression: int | None = None) -> list[Latent]:
+        """One latent per text, `compression` times shorter than its tokens. No reader and no question is needed.
+
+        Raises:
+            MethodError: An empty text, or a compression that the wire does not serve.
+        """
+        return self.method.encode_texts(texts, compression or self.method.compression)
+
+    @torch.no_grad()
+    def prefix(self, pieces: Sequence[Latent | str], reader: Reader) -> Prefix:
+        """What takes a context's place in one prompt: latents, and text between them, in order.
+
+        Raises:
+            WireError: The wire has no adapter for the reader, or one for another prompt layout.
+            LatentError: A latent of another wire.
+        """
+        asked = self.files.reader(reader.fingerprint, reader.name)
+        if reader.prompter.layout != Layout(asked.style, asked.shots):
+            raise WireError(
+                f"expected reader '{reader.name}' with style={asked.style} and shots={asked.shots}, as the wire was"
+                f" trained, got {reader.prompter.layout.style} and {reader.prompter.layout.shots}; open it with"
+                " wire.open_reader"
+            )
+        return self.method.join(pieces, reader)

@@ -1,0 +1,148 @@
+"""A trained wire on disk: what each file of its folder holds, written and read as a whole.
+
+config.json               format, method fields, encoder, latent space, readers with their layout
+latents.safetensors       the sender's trained part
+adapters/<reader>.safetensors
+                          one reader's trained part each; attaching a reader adds one and changes no other
+recipe.yaml, rows.jsonl   how it was trained, and what the ladder measured
+README.md                 the model card
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from latentwire.errors import WireError
+from latentwire.runs import atomic_write
+
+FORMAT = 1
+CONFIG = "config.json"
+CARD = "README.md"
+RECIPE = "recipe.yaml"
+ROWS = "rows.jsonl"
+EXTRAS = (RECIPE, ROWS, CARD)
+LATENTS = "latents.safetensors"
+ADAPTERS = "adapters"
+
+
+@dataclass(frozen=True, slots=True)
+class WireReader:
+    """A reader that a wire has an adapter for: how results and files name it, and how it is asked."""
+
+    name: str
+    style: Literal["plain", "chat"]
+    shots: int
+
+
+@dataclass(frozen=True, slots=True)
+class WireFiles:
+    """Everything in a wire's folder that decides what it does.
+
+    Attributes:
+        method: Fields of the method, the encoder's name among them.
+        identity: Encoder's weights, layers, pool and dtype.
+        space: Fingerprint of the latent space.
+        readers: By the fingerprint of their weights.
+        tensors: Of the latents (`latents.*`) and of all adapters (`adapters.<fingerprint>.*`).
+    """
+
+    method: Mapping[str, Any]
+    identity: str
+    space: str
+    readers: Mapping[str, WireReader]
+    tensors: Mapping[str, Tensor]
+
+    def fields(self) -> dict[str, Any]:
+        """Fields of the method, ready to be given to it."""
+        return {name: tuple(value) if isinstance(value, list) else value for name, value in self.method.items()}
+
+    def names(self) -> list[str]:
+        """The files that hold it, as paths below its folder."""
+        return [CONFIG, LATENTS, *(_adapter_file(reader.name) for reader in self.readers.values())]
+
+    def reader(self, fingerprint: str, name: str) -> WireReader:
+        """How a reader is asked; `WireError` where the wire has no adapter for it."""
+        if fingerprint not in self.readers:
+            known = ", ".join(sorted(reader.name for reader in self.readers.values()))
+            raise WireError(
+                f"expected a reader that the wire has an adapter for ({known}), got '{name}'; add one with latentwire"
+                f" attach WIRE --reader {name}"
+            )
+        return self.readers[fingerprint]
+
+
+def read_wire(folder: Path) -> WireFiles:
+    """What `write_wire` wrote.
+
+    Raises:
+        WireError: There is no wire, it is of another version, incomplete or damaged.
+    """
+    path = folder / CONFIG
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise WireError(f"expected a wire in {folder}, found no {CONFIG}; give the folder of a trained wire") from None
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise WireError(f"expected a readable {path}, got: {error}; fetch or train the wire anew") from None
+    if not isinstance(config, dict) or config.get("format") != FORMAT:
+        found = config.get("format") if isinstance(config, dict) else type(config).__name__
+        raise WireError(f"expected a wire of format {FORMAT} in {folder}, got {found}; train it with this version")
+    readers = {key: WireReader(**value) for key, value in config["readers"].items()}
+    tensors = _prefixed("latents", _tensors(folder / LATENTS))
+    for fingerprint, reader in readers.items():
+        tensors |= _prefixed(f"adapters.{fingerprint}", _tensors(folder / _adapter_file(reader.name)))
+    return WireFiles(config["method"], config["identity"], config["space"], readers, tensors)
+
+
+def write_wire(folder: Path, files: WireFiles) -> None:
+    """Write the wire, `config.json` last: a folder without it is no wire. Files that are the same already are not touched.
+
+    Raises:
+        WireError: Two readers share a name.
+        RunError: The folder cannot be written.
+    """
+    names = [reader.name for reader in files.readers.values()]
+    if len(set(names)) < len(names):
+        raise WireError(f"expected readers of different names, got {', '.join(sorted(names))}; rename a folder")
+    (folder / ADAPTERS).mkdir(parents=True, exist_ok=True)
+    parts = {folder / LATENTS: "latents."}
+    for fingerprint, reader in files.readers.items():
+        parts[folder / _adapter_file(reader.name)] = f"adapters.{fingerprint}."
+    for path, prefix in parts.items():
+        own = {name.removeprefix(prefix): part for name, part in files.tensors.items() if name.startswith(prefix)}
+        data = save({name: part.detach().cpu().contiguous() for name, part in own.items()})
+        if not path.exists() or path.read_bytes() != data:
+            atomic_write(path, partial(Path.write_bytes, data=data))
+    config = {
+        "format": FORMAT,
+        "method": dict(files.method),
+        "identity": files.identity,
+        "space": files.space,
+        "readers": {fingerprint: asdict(reader) for fingerprint, reader in files.readers.items()},
+    }
+    text = json.dumps(config, indent=2)
+    atomic_write(folder / CONFIG, partial(Path.write_text, data=text, encoding="utf-8"))
+
+
+def _adapter_file(name: str) -> str:
+    return f"{ADAPTERS}/{name.replace('/', '--')}.safetensors"
+
+
+def _tensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except FileNotFoundError:
+        raise WireError(f"expected a whole wire, found no {path}; fetch or train it anew") from None
+    except (OSError, SafetensorError) as error:
+        raise WireError(f"expected readable weights at {path}, got: {error}; fetch or train the wire anew") from None
+
+
+def _prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {f"{prefix}.{name}": tensor for name, tensor in tensors.items()}

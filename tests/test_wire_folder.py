@@ -1,0 +1,171 @@
+"""A trained wire as its users meet it: a folder, Python calls, `ask` and `attach`."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import latentwire as lw
+from latentwire.errors import LatentError, MethodError, PromptError, WireError
+from latentwire.wire_folder import read_wire
+from test_cli import call
+from test_wire_run import RECIPE
+from tiny import save_tiny
+
+TEXT = "The Velden lighthouse was built in 1874 by the engineer Ruth Almeida."
+QUESTION = "Who built the Velden lighthouse?"
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """A folder with three readers and the run of a wire for the first two."""
+    folder = tmp_path_factory.mktemp("home")
+    names = {"first": "llama", "second": "gemma3", "third": "qwen2"}
+    saved = {place: str(save_tiny(folder / f"tiny-{family}", family)) for place, family in names.items()}
+    (folder / "wire.yaml").write_text(RECIPE.format(**saved))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LATENTWIRE_CACHE", str(folder / "cache"))
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def trained(home):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.argv", ["latentwire"])
+        from latentwire import cli
+
+        rungs = "eval.rungs=[no context, full text, raw embeddings, wire 4x]"
+        cli.app(["run", str(home / "wire.yaml"), rungs, "--out", str(home / "out")], standalone_mode=False)
+    return home / "out" / "tiny-wire" / "wire"
+
+
+@pytest.fixture
+def folder(trained, tmp_path):
+    """A copy that a test may harm."""
+    return shutil.copytree(trained, tmp_path / "wire")
+
+
+def test_saved_wire_gives_the_same_latents_and_answers(trained, home, tmp_path):
+    wire = lw.Wire.load(trained)
+    wire.save(tmp_path / "copy")
+    again = lw.Wire.from_pretrained(str(tmp_path / "copy"))
+    assert sorted(path.name for path in (tmp_path / "copy").rglob("*")) == sorted(
+        path.name for path in trained.rglob("*")
+    )
+    one, other = wire.encode([TEXT])[0], again.encode([TEXT])[0]
+    assert np.array_equal(one.payload, other.payload)
+    assert (one.space, one.source_tokens) == (other.space, other.source_tokens)
+    for family in ("llama", "gemma3"):
+        reader = wire.open_reader(str(home / f"tiny-{family}"), "float32")
+        prefixes = [which.prefix([one], reader) for which in (wire, again)]
+        assert torch.equal(prefixes[0].embeds, prefixes[1].embeds)
+        assert reader.answer(prefixes[0], QUESTION, 4) == reader.answer(prefixes[1], QUESTION, 4)
+
+
+def test_an_upload_sends_every_file_that_loading_needs_and_the_card(trained):
+    sent = lw.Wire.load(trained).uploads()
+    assert sorted(sent) == sorted(str(path.relative_to(trained)) for path in trained.rglob("*") if path.is_file())
+    assert {"README.md", "config.json", "recipe.yaml", "rows.jsonl"} <= set(sent)
+    card = (trained / "README.md").read_text()
+    rows = [json.loads(line) for line in (trained / "rows.jsonl").read_text().splitlines()]
+    for row in rows:
+        assert f"| {row['reader']} | {row['rung']} | {row['f1']:.3f}" in card
+
+
+def test_a_prompt_may_hold_several_latents_and_text_between_them(trained, home):
+    wire = lw.Wire.load(trained)
+    reader = wire.open_reader(str(home / "tiny-gemma3"), "float32")
+    first, second = wire.encode([TEXT, TEXT * 3], compression=8)
+    words = reader.embed(torch.tensor(reader.prompter.slot(" and ").ids))
+    parts = [wire.prefix([latent], reader).embeds[0] for latent in (first, second)]
+    joined = wire.prefix([first, " and ", second], reader)
+    tokens = wire.method.adapter(reader).task_tokens
+    assert torch.equal(joined.embeds[0], torch.cat([parts[0], words, parts[1][len(tokens) :]]))
+
+
+def test_attached_reader_answers_and_nothing_else_changes(folder, home, tmp_path, capsys):
+    before = {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*.safetensors")}
+    earlier = read_wire(folder)
+    newcomer = home / "tiny-qwen2"
+    few = ["train.steps=3", "eval.rungs=[no context, full text, raw embeddings, wire 4x]", "--out", tmp_path]
+    code, printed, _ = call(capsys, "attach", folder, "--reader", newcomer, *few)
+    assert code == 0
+    assert "tiny-qwen2" in printed
+    for path, data in before.items():
+        assert (folder / path).read_bytes() == data, path
+    after = read_wire(folder)
+    assert after.space == earlier.space
+    assert {reader.name for reader in after.readers.values()} == {"tiny-llama", "tiny-gemma3", "tiny-qwen2"}
+    (tmp_path / "note.txt").write_text(TEXT)
+    for reader in ("tiny-qwen2", "tiny-llama"):
+        told = ["--reader", home / reader, "--context", tmp_path / "note.txt", "-q", QUESTION, "--json"]
+        code, printed, _ = call(capsys, "ask", folder, *told)
+        assert code == 0
+        latents, text = json.loads(printed)
+        assert latents["positions"] < text["positions"]
+    rows = [json.loads(line) for line in (folder / "rows.jsonl").read_text().splitlines()]
+    assert {row["reader"] for row in rows} == {"tiny-llama", "tiny-gemma3", "tiny-qwen2"}
+
+
+@pytest.mark.parametrize(
+    ("harm", "words"),
+    [
+        (lambda folder: (folder / "config.json").unlink(), "found no config.json"),
+        (lambda folder: (folder / "config.json").write_text("{"), "expected a readable"),
+        (lambda folder: (folder / "config.json").write_text('{"format": 99}'), "format 1"),
+        (lambda folder: (folder / "latents.safetensors").unlink(), "expected a whole wire"),
+        (lambda folder: (folder / "latents.safetensors").write_bytes(b"x" * 99), "expected readable weights"),
+        (lambda folder: shutil.rmtree(folder / "adapters"), "expected a whole wire"),
+    ],
+)
+def test_a_damaged_wire_is_refused(folder, harm, words):
+    harm(folder)
+    with pytest.raises(WireError, match=words):
+        lw.Wire.load(folder)
+
+
+def test_wire_of_another_encoder_revision_is_refused(folder, home, tmp_path):
+    other = save_tiny(tmp_path / "tiny-llama", "llama")
+    weights = load_file(other / "model.safetensors")
+    weights["model.norm.weight"] *= 2
+    save_file(weights, other / "model.safetensors", {"format": "pt"})
+    config = json.loads((folder / "config.json").read_text())
+    config["method"]["encoder"] = str(other)
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(WireError, match="expected encoder"):
+        lw.Wire.load(folder)
+
+
+def test_reader_without_an_adapter_or_asked_otherwise_is_refused(trained, home):
+    wire = lw.Wire.load(trained)
+    with pytest.raises(WireError, match=r"tiny-gemma3, tiny-llama.*attach WIRE --reader"):
+        wire.open_reader(str(home / "tiny-qwen2"))
+    reader = lw.load_reader(str(home / "tiny-llama"), shots=1, dtype="float32")
+    with pytest.raises(WireError, match="shots=0"):
+        wire.prefix(wire.encode([TEXT]), reader)
+
+
+def test_wrong_texts_compressions_and_latents_are_refused(trained, home):
+    wire = lw.Wire.load(trained)
+    reader = wire.open_reader(str(home / "tiny-llama"), "float32")
+    with pytest.raises(MethodError, match="4, 8, 16, got 5"):
+        wire.encode([TEXT], compression=5)
+    with pytest.raises(MethodError, match="expected text to encode"):
+        wire.encode([""])
+    foreign = lw.Latent(np.ones((3, reader.width), dtype=np.float32), "fp16", "wire-of-another", 9)
+    with pytest.raises(LatentError, match="space"):
+        wire.prefix([foreign], reader)
+    long = wire.encode([TEXT * 800])
+    with pytest.raises(PromptError, match=r"of which .* for the context"):
+        reader.answer(wire.prefix(long, reader), QUESTION)
+
+
+@pytest.mark.parametrize("text", ["a", TEXT, TEXT + " It"])
+def test_any_length_is_encoded_once_and_counted(trained, text):
+    wire = lw.Wire.load(trained)
+    for size in (4, 8, 16):
+        latent = wire.encode([text], compression=size)[0]
+        assert len(latent.payload) == -(-latent.source_tokens // size)
