@@ -111,4 +111,4 @@ def refuse_overlap(train: Iterable[Example], evaluation: Iterable[Example]) -> N
             )
 
 
-from latentwire.data import facts, hotpotqa, hub, jsonl, squad  # noqa: E402, F401
+from latentwire.data import facts, hotpotqa, hub, jsonl, passages, squad  # noqa: E402, F401
