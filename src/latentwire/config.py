@@ -96,12 +96,12 @@ class EvalSpec(_Part):
 
 
 class VerdictSpec(_Part):
-    """Where target, success and failure lie, as a ratio to the raw embeddings' F1 or as an absolute F1.
+    """Where target, success and failure lie: as a ratio to the raw embeddings' F1, a share of the gap, or an absolute F1.
 
-    What is not given is 0.70, 0.65 and 0.50 of F1, or their ratios to a text that reaches 0.82.
+    What is not given is 0.70, 0.65 and 0.50 of F1, their ratios to a text that reaches 0.82, or 0.60, 0.45 and 0.30 of the gap.
     """
 
-    measure: Literal["ratio", "f1"] = "ratio"
+    measure: Literal["ratio", "share_of_gap", "f1"] = "ratio"
     target: float
     success: float
     failure: float
@@ -111,6 +111,8 @@ class VerdictSpec(_Part):
     def _fill(cls, values: Any) -> Any:
         if not isinstance(values, dict):
             return values
+        if values.get("measure") == "share_of_gap":
+            return {"target": 0.60, "success": 0.45, "failure": 0.30, **values}
         text = 1.0 if values.get("measure") == "f1" else 0.82
         return {"target": 0.70 / text, "success": 0.65 / text, "failure": 0.50 / text, **values}
 

@@ -1,6 +1,7 @@
 """The report of one run: result files in, ``report.html`` and ``report.md`` out."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from latentwire.errors import RunError
@@ -33,8 +34,16 @@ def write_report(folder: Path) -> Path:
 
 
 def run_verdict(results: RunResults) -> Verdict:
-    """The verdict on a run by its own recipe's thresholds."""
-    return judge(headline_row(results.rows), thresholds_of(results))
+    """The verdict on a run by its own recipe's thresholds; of several readers' the worst, with the sentences of all."""
+    thresholds = thresholds_of(results)
+    verdicts = [judge(headline_row(rows), thresholds) for rows in by_reader(results.rows)]
+    worst = max(verdicts, key=lambda verdict: list(HEADLINES).index(verdict.outcome))
+    return replace(worst, sentence=" ".join(verdict.sentence for verdict in verdicts))
+
+
+def by_reader(rows: Sequence[Row]) -> list[list[Row]]:
+    """The rows of each reader, in the order of the readers."""
+    return [[row for row in rows if row.reader == reader] for reader in dict.fromkeys(row.reader for row in rows)]
 
 
 def thresholds_of(results: RunResults) -> Thresholds:

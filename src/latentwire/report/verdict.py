@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -9,7 +10,7 @@ from typing import Literal
 from latentwire.errors import RunError
 from latentwire.report.rows import Row
 
-Measure = Literal["ratio", "f1"]
+Measure = Literal["ratio", "share_of_gap", "f1"]
 Outcome = Literal["target", "success", "inconclusive", "failure", "reader too weak"]
 
 THRESHOLD_NAMES = ("target", "success", "failure")
@@ -39,8 +40,8 @@ class Thresholds:
         for name, value in values.items():
             if name not in names:
                 raise RunError(f"{where} has an unknown key '{name}'; expected {', '.join(names)}.")
-            if name == "measure" and value not in ("ratio", "f1"):
-                raise RunError(f"{where} has measure {value!r}; expected 'ratio' or 'f1'.")
+            if name == "measure" and value not in typing.get_args(Measure):
+                raise RunError(f"{where} has measure {value!r}; expected {', '.join(typing.get_args(Measure))}.")
             if name != "measure" and (isinstance(value, bool) or not isinstance(value, int | float)):
                 raise RunError(f"{where} has {name} {value!r}; expected a fraction such as 0.85.")
         thresholds = cls(**values)  # type: ignore[arg-type]  # checked key by key above
@@ -67,13 +68,11 @@ def judge(row: Row, thresholds: Thresholds) -> Verdict:
 
     An interval straddles a line when its two ends fall on different sides of it.
     """
-    value, low, high = (
-        (row.ratio, row.ratio_low, row.ratio_high)
-        if thresholds.measure == "ratio"
-        else (row.f1, row.f1_low, row.f1_high)
-    )
+    value, low, high = (getattr(row, f"{thresholds.measure}{end}") for end in ("", "_low", "_high"))
     if value is None:
-        return Verdict("reader too weak", thresholds.measure, None, None, None, (), _too_weak_sentence(row))
+        return Verdict(
+            "reader too weak", thresholds.measure, None, None, None, (), _too_weak_sentence(row, thresholds.measure)
+        )
     outcome = _outcome(value, thresholds)
     straddles: tuple[str, ...] = ()
     if low is not None and high is not None:
@@ -87,7 +86,8 @@ def judge(row: Row, thresholds: Thresholds) -> Verdict:
 def headline_row(rows: Sequence[Row]) -> Row:
     """The row the run is judged by: what this run trained, else the ladder's last rung that decodes a latent.
 
-    Scope ``prompt`` (Stage 1) goes before ``context``; of several trained rungs the first counts, never the best.
+    Scope ``prompt`` (Stage 1) goes before ``context``; of several trained rungs the first that decodes a latent counts,
+    never the best.
 
     Raises:
         RunError: no rung decodes a latent, so there is nothing to judge.
@@ -101,7 +101,7 @@ def headline_row(rows: Sequence[Row]) -> Row:
             f"Nothing to judge: expected at least one rung that decodes a latent, got {found}. "
             "Run 'latentwire eval' with a compressing method."
         )
-    return trained[0] if trained else in_prompt[-1]
+    return ([row for row in trained if row.decodes_latent] or trained or in_prompt[-1:])[0]
 
 
 def _outcome(value: float, thresholds: Thresholds) -> Outcome:
@@ -118,6 +118,8 @@ def _measured(row: Row, measure: Measure, value: float, low: float | None, high:
         share += f" (95 % interval {low:.3f} to {high:.3f})"
     if measure == "ratio":
         return f"{row.rung} keeps {share} of the F1 that {row.reader} reaches on raw embeddings."
+    if measure == "share_of_gap":
+        return f"{row.rung} covers {share} of the way from no context to the text, both tuned, with {row.reader}."
     return f"{row.rung} reaches an F1 of {share} with {row.reader}."
 
 
@@ -138,7 +140,12 @@ def _straddling(names: Sequence[str]) -> str:
     return f"The interval straddles the {listed} {lines}: more questions could change this outcome."
 
 
-def _too_weak_sentence(row: Row) -> str:
+def _too_weak_sentence(row: Row, measure: Measure) -> str:
+    if measure == "share_of_gap":
+        return (
+            f"Reader too weak: on {row.dataset}, {row.reader} answers from the text not clearly better than with no "
+            "context, or the ladder has no tuned rungs, so no share of the gap is formed and nothing is decided."
+        )
     return (
         f"Reader too weak: on {row.dataset}, {row.reader} answers from raw embeddings not clearly better than with no "
         "context, so no ratio is formed and nothing is decided. "
