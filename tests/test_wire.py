@@ -194,3 +194,15 @@ def test_missing_adapter_and_latents_of_another_wire_are_refused():
         method.prefix(latents, other)
     with pytest.raises(LatentError, match="space"):
         moved.prefix(latents, reader)
+
+
+@pytest.mark.parametrize("compression", [4, 8, 16])
+def test_learned_queries_give_as_many_latents_and_all_of_their_parameters_learn(compression):
+    reader = tiny_reader("llama")
+    method = prepared(reader, moved=True, pooling="queries", compression=compression)
+    slots = slots_of(reader)
+    for slot, latent in zip(slots, method.encode(slots, reader), strict=True):
+        assert len(latent.payload) == -(-len(slot.ids) // compression)
+    method._drawn = compression
+    method.training_prefix(slots, reader).embeds.square().sum().backward()
+    assert all(parameter.grad is not None for parameter in method.module().parameters())

@@ -18,7 +18,7 @@ objective: {{weights: {{answer_ce: 1.0}}}}
 train: {{steps: 6, batch_examples: 8, lr: 1.0e-3, tuned_lr: 1.0e-2, vocabulary_share: 0, precision: fp32}}
 eval: {{scopes: [context], max_new_tokens: 4, resamples: 200, batch: 4}}
 """
-TUNED = {"no-context", "full-text", "text-cut-4x", "random-tokens-4x", "mean-pooled-4x"}
+TUNED = {"no-context", "full-text", "text-cut-4x", "random-tokens-4x", "mean-pooled-4x", "learned-queries-4x"}
 
 
 @pytest.fixture(scope="module")
@@ -54,12 +54,12 @@ def test_run_climbs_the_ladder_of_every_reader_from_one_training(recipe, cache, 
         ours = [found[f"wire {size}x"]["num_positions"] for size in (4, 8, 16)]
         assert ours == sorted(ours, reverse=True)
         assert len(set(ours)) == 3
-        assert found["wire 4x, zero"]["num_positions"] == ours[0]
+        assert found["wire 4x, zero"]["num_positions"] == found["learned queries 4x"]["num_positions"] == ours[0]
         assert found["mean-pooled 4x, tuned"]["num_positions"] == found["random tokens 4x, tuned"]["num_positions"]
         assert found["text cut 4x, tuned"]["num_positions"] <= found["random tokens 4x, tuned"]["num_positions"]
         assert found["text cut 4x"]["num_positions"] <= found["random tokens 4x"]["num_positions"]
         trained = {name for name, row in found.items() if row["trained"]}
-        assert trained == {name for name in found if "tuned" in name or "wire" in name}
+        assert trained == {name for name in found if any(word in name for word in ("tuned", "wire", "queries"))}
         assert all(found[name]["train_seconds"] > 0 for name in trained)
         assert {found[name]["train_examples"] for name in (FLOOR_TUNED, TEXT_TUNED, "wire 4x")} == {16}
     assert any((cache / "features").iterdir())

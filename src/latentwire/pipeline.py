@@ -208,9 +208,10 @@ def train_tuned(stage: Stage, run: Run, progress: Progress, interrupted: Callabl
 
 
 def own_stage(stage: Stage, rung: Rung) -> Stage:
-    """The stage in which a tuned rung of the ladder is what the recipe trains: same data, same steps."""
-    train = stage.recipe.train
-    train = train.model_copy(update={"lr": train.tuned_lr or train.lr, "start_from": None})
+    """The stage in which another rung of the ladder is what the recipe trains: same data, same steps."""
+    train = stage.recipe.train.model_copy(update={"start_from": None})
+    if train.tuned_lr is not None and rung.spec["name"] == "tuned":
+        train = train.model_copy(update={"lr": train.tuned_lr})
     return replace(stage, recipe=stage.recipe.model_copy(update={"method": rung.spec, "train": train}))
 
 

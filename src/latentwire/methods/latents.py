@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+HEADS = 4
+
 
 class Latents(nn.Module):
     """Trained maps from blocks of `pool` tokens to latents, and from pairs of latents to one.
@@ -42,6 +44,39 @@ class Latents(nn.Module):
         latents: Tensor = base + self.residual(F.gelu(self.mix(normed)))
         for merge in self.merges[:merges]:
             latents = merge(latents)
+        return latents.float()
+
+
+class Queries(nn.Module):
+    """Learned queries that look a window's features up, in place of contiguous blocks: the rung to beat.
+
+    Source: Jaegle et al. 2021, Perceiver (arXiv 2103.03206, section 3.1), one cross-attention; each query stands for the place
+    of the block that it replaces.
+
+    Args:
+        width: `D` of the encoder.
+        num_features: `K`, layers kept.
+        most: Blocks of the longest window.
+        hidden: Units of the layer after the attention.
+    """
+
+    def __init__(self, width: int, num_features: int, most: int, hidden: int) -> None:
+        super().__init__()
+        self.queries = nn.Parameter(torch.randn(most, width) * width**-0.5)
+        self.places = nn.Parameter(torch.randn(most, width) * width**-0.5)
+        self.mix = nn.Linear(num_features * width, width)
+        self.attention = nn.MultiheadAttention(width, HEADS, batch_first=True)
+        self.inner = nn.Linear(width, hidden)
+        self.outer = nn.Linear(hidden, width)
+
+    def forward(self, embeds: Tensor, features: Tensor, merges: int) -> Tensor:
+        """Latents `[ceil(M / 2 ** merges), D]` float32 of `features [M, K, D]`; `embeds` are not used."""
+        count = len(features)
+        normed = F.layer_norm(features, features.shape[-1:]).flatten(1)
+        seen = self.mix(normed) + self.places[:count]
+        asked = self.queries[: count : 2**merges]
+        found = self.attention(asked[None], seen[None], seen[None], need_weights=False)[0][0]
+        latents: Tensor = found + self.outer(F.gelu(self.inner(found)))
         return latents.float()
 
 

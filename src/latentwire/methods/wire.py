@@ -21,7 +21,7 @@ from latentwire.features import FeatureStore
 from latentwire.latent import Latent, expect_space
 from latentwire.methods import METHODS, Counts, Method, Progress, Weights, id_tensor
 from latentwire.methods.adapter import Adapter, start_adapter
-from latentwire.methods.latents import Latents, in_blocks
+from latentwire.methods.latents import Latents, Queries, in_blocks
 from latentwire.reader import Prefix, Reader, Slot
 from latentwire.reader.load import load_reader
 from latentwire.wire_folder import WireFiles, WireReader, read_wire, write_wire
@@ -43,6 +43,7 @@ class Wire(Method):
         task_tokens: Learned vectors before the latents, for each reader.
         hidden: Units of the hidden layers.
         wire_dtype: "fp16" or "int8", applied for real in training too.
+        pooling: "contiguous" makes a latent of neighbouring tokens, "queries" asks learned queries.
         latents_from: Folder of a trained wire whose encoder and latents stay as they are: only adapters are trained.
     """
 
@@ -54,6 +55,7 @@ class Wire(Method):
     task_tokens: int = 8
     hidden: int = 576
     wire_dtype: Literal["int8", "fp16"] = "fp16"
+    pooling: Literal["contiguous", "queries"] = "contiguous"
     latents_from: str | None = None
 
     def __post_init__(self) -> None:
@@ -182,7 +184,12 @@ class Wire(Method):
         spaced = np.linspace(0, last, min(MAX_LAYERS, last + 1)).round().astype(int)
         layers = tuple(int(layer) for layer in spaced) if self.layers is None else self.layers
         self.source = Encoder(model, layers, self.compressions[0])
-        latents = Latents(model.width, len(layers), self.compressions[0], len(self.compressions) - 1, self.hidden)
+        shape = model.width, len(layers)
+        latents: nn.Module
+        if self.pooling == "queries":
+            latents = Queries(*shape, self.source.window // self.compressions[0], self.hidden)
+        else:
+            latents = Latents(*shape, self.compressions[0], len(self.compressions) - 1, self.hidden)
         self._trained = nn.ModuleDict({"latents": latents.to(model.device), "adapters": self._adapters})
         if self.latents_from is not None:
             self._take_latents(read_wire(Path(self.latents_from)))
