@@ -7,6 +7,7 @@ import torch
 from latentwire.data import DATASETS
 from latentwire.errors import MethodError
 from latentwire.methods import METHODS
+from latentwire.methods.among import Among
 from latentwire.methods.control import Control
 from tiny import tiny_reader
 
@@ -67,3 +68,30 @@ def test_a_control_reads_with_the_weights_of_what_it_controls():
     slots = slots_of(reader)
     latents = control.encode(slots, reader)
     assert torch.equal(control.prefix(latents, reader).embeds, wire.prefix(latents, reader).embeds)
+
+
+def test_a_latent_among_four_is_there_once_with_three_others():
+    reader = tiny_reader("llama")
+    slots = slots_of(reader)
+    contexts = {
+        slot.context: latent for slot, latent in zip(slots, METHODS["pooled"]().encode(slots, reader), strict=True)
+    }
+    places = set()
+    for slot, latent in zip(slots, Among().encode(slots, reader), strict=True):
+        rest, order = latent.payload, []
+        while len(rest):
+            (context,) = [
+                name for name, one in contexts.items() if np.array_equal(rest[: len(one.payload)], one.payload)
+            ]
+            order.append(context)
+            rest = rest[len(contexts[context].payload) :]
+        assert len(order) == len(set(order)) == 4
+        places.add(order.index(slot.context))
+    assert len(places) > 1
+    with pytest.raises(MethodError, match=r"raise eval\.batch"):
+        Among().encode(slots[:2], reader)
+    among = Among()
+    whole = among.encode(slots, reader)[0].payload.shape
+    (last,) = among.encode(slots[:1], reader)
+    assert last.payload.shape[1] == whole[1]
+    assert len(last.payload) > len(contexts[slots[0].context].payload)

@@ -206,3 +206,19 @@ def test_learned_queries_give_as_many_latents_and_all_of_their_parameters_learn(
     method._drawn = compression
     method.training_prefix(slots, reader).embeds.square().sum().backward()
     assert all(parameter.grad is not None for parameter in method.module().parameters())
+
+
+def test_training_lets_contexts_stand_among_others_of_the_step():
+    reader = tiny_reader("llama")
+    method = prepared(reader, moved=True, company=1.0)
+    slots = slots_of(reader)
+    method.draw(0, 3)
+    sizes = {slot.text: -(-len(slot.ids) // method._drawn) for slot in slots}
+    rows = method.training_prefix([*slots, slots[0]], reader).rows()
+    assert torch.equal(rows[0], rows[-1])  # the questions of one context still share what is read
+    counts = [len(row) - 2 for row in rows]
+    for slot, count in zip(slots, counts, strict=False):
+        assert sizes[slot.text] < count <= sum(sorted(sizes.values())[-4:])
+    again = prepared(reader, moved=True, company=1.0)
+    again.draw(0, 3)
+    assert [len(row) - 2 for row in again.training_prefix([*slots, slots[0]], reader).rows()] == counts

@@ -123,6 +123,7 @@ def _shorter(own: Spec) -> Iterator[Rung]:
         yield Rung(f"learned queries {size}x", {**own, "pooling": "queries"}, f"tuned/learned-queries-{size}x")
     for other in own["compressions"]:
         yield Rung(f"{own['name']} {other}x", {**own, "compression": other}, OWN)
+    yield Rung(f"{own['name']} {size}x, one of four latents", {"name": "among", "of": own}, OWN)
     for kind in ("shuffled", "zero"):
         yield Rung(f"{own['name']} {size}x, {kind}", {"name": "control", "of": own, "kind": kind}, OWN)
 

@@ -27,6 +27,7 @@ from latentwire.reader.load import load_reader
 from latentwire.wire_folder import WireFiles, WireReader, read_wire, write_wire
 
 WINDOWS_AT_ONCE = 8
+MOST_TOGETHER = 4  # latents in one prompt
 
 
 @METHODS.register("wire")
@@ -43,6 +44,7 @@ class Wire(Method):
         task_tokens: Learned vectors before the latents, for each reader.
         hidden: Units of the hidden layers.
         wire_dtype: "fp16" or "int8", applied for real in training too.
+        company: Share of training contexts that stand among one to three others of their step, in random order.
         pooling: "contiguous" makes a latent of neighbouring tokens, "queries" asks learned queries.
         latents_from: Folder of a trained wire whose encoder and latents stay as they are: only adapters are trained.
     """
@@ -55,6 +57,7 @@ class Wire(Method):
     task_tokens: int = 8
     hidden: int = 576
     wire_dtype: Literal["int8", "fp16"] = "fp16"
+    company: float = 0.0
     pooling: Literal["contiguous", "queries"] = "contiguous"
     latents_from: str | None = None
 
@@ -70,6 +73,7 @@ class Wire(Method):
                 " choose one of those, or train a wire for it"
             )
         self._drawn = self.compression
+        self._random = np.random.default_rng(0)
         self._adapters = nn.ModuleDict()
         self._store: FeatureStore | None = None
         self._hashed: tuple[tuple[int, ...], str] = (), ""
@@ -128,13 +132,17 @@ class Wire(Method):
 
         Source: Bengio et al. 2013, straight-through (arXiv 1308.3432, section 4).
         """
-        made = self._latents([self.source.windows(slot.text) for slot in slots], self._drawn)
+        texts = list(dict.fromkeys(slot.text for slot in slots))
+        made = self._latents([self.source.windows(text) for text in texts], self._drawn)
         rows = self._moved([row + (self._rounded(row) - row).detach() for row in made], reader)
-        return Prefix.stack([torch.cat([self.adapter(reader).task_tokens, row]) for row in rows])
+        parts, task_tokens = dict(zip(texts, rows, strict=True)), self.adapter(reader).task_tokens
+        among = {text: [parts[one] for one in self._companions(text, texts)] for text in texts}
+        return Prefix.stack([torch.cat([task_tokens, *among[slot.text]]) for slot in slots])
 
     def draw(self, seed: int, step: int) -> None:
-        """Choose the step's compression."""
-        self._drawn = self.compressions[np.random.default_rng([seed, 8, step]).integers(len(self.compressions))]
+        """Choose the step's compression, and which contexts stand among others."""
+        self._random = np.random.default_rng([seed, 8, step])
+        self._drawn = self.compressions[self._random.integers(len(self.compressions))]
 
     def gather(self, slots: Sequence[Slot], folder: Path, limit_bytes: int, progress: Progress) -> None:
         """Compute the features of all slots once, and keep them below `folder`."""
@@ -238,6 +246,15 @@ class Wire(Method):
             return [self._store.features(window) for window in windows]
         parts = [windows[first : first + WINDOWS_AT_ONCE] for first in range(0, len(windows), WINDOWS_AT_ONCE)]
         return [features for part in parts for features in self.source.features(part)]
+
+    def _companions(self, text: str, texts: Sequence[str]) -> list[str]:
+        """The text itself, alone or among others in random order."""
+        others = [other for other in texts if other != text]
+        if not others or self._random.random() >= self.company:
+            return [text]
+        count = int(self._random.integers(1, MOST_TOGETHER))
+        chosen = [others[place] for place in self._random.permutation(len(others))[:count]]
+        return [[text, *chosen][place] for place in self._random.permutation(len(chosen) + 1)]
 
     def _moved(self, rows: Sequence[Tensor], reader: Reader) -> list[Tensor]:
         """Latents `[M, d]` as the reader's embeddings `[M, D]`."""
