@@ -50,9 +50,12 @@ def make_run(folder: Path, question: str = "Who built the mill?", **changes: obj
     write_lines(folder / "rows.jsonl", [row.to_dict() for row in rows])
     losses = {"reconstruct": 0.4, "answer_kl": 2.0}
     shares = {"reconstruct": 0.7, "answer_kl": 0.3}
-    write_lines(folder / "log.jsonl", [{"step": step, "losses": losses, "shares": shares} for step in range(1, 500)])
+    write_lines(
+        folder / "log.jsonl",
+        [{"step": step, "reader": "tiny", "losses": losses, "shares": shares} for step in range(1, 500)],
+    )
     predictions = [
-        {"rung": rung, "scope": scope, "id": f"q{index}", "question": question, "gold": ["Ada Brook"],
+        {"reader": "tiny", "rung": rung, "scope": scope, "id": f"q{index}", "question": question, "gold": ["Ada Brook"],
          "answer": "a | b" if rung == LINEAR else "Ada Brook", "f1": float(rung != LINEAR)}
         for scope in ("prompt", "context") for rung in RUNGS for index in range(12)
     ]  # fmt: skip
@@ -162,8 +165,12 @@ def test_truncated_line_raises_run_error_that_names_the_line(run: Path, name: st
         ("recipe.yaml", b"a: [1", "no valid YAML"),
         ("recipe.yaml", b"verdict: 3", "'verdict' must be a mapping"),
         ("provenance.json", b'{"commit": ', "cut short"),
-        ("log.jsonl", b'{"step": 1, "losses": {"a": "x"}, "shares": {}}', r"line 1: 'losses\.a' must be a number"),
-        ("log.jsonl", b'{"step": "1", "losses": {}, "shares": {}}', "line 1: 'step' must be a int"),
+        (
+            "log.jsonl",
+            b'{"step": 1, "reader": "r", "losses": {"a": "x"}, "shares": {}}',
+            r"line 1: 'losses\.a' must be a number",
+        ),
+        ("log.jsonl", b'{"step": "1", "reader": "r", "losses": {}, "shares": {}}', "line 1: 'step' must be a int"),
     ],
 )
 def test_malformed_file_raises_run_error(run: Path, name: str, content: bytes, message: str) -> None:

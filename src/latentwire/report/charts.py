@@ -53,6 +53,34 @@ def ladder_chart(rows: Sequence[Row], name: str) -> str:
         return to_svg(figure, name, f"F1 per rung, scope {rows[0].scope}", description)
 
 
+def positions_chart(rows: Sequence[Row], name: str) -> str:
+    """F1 with its 95 % interval against reader positions, one mark per rung, numbered in the order of the ladder.
+
+    Args:
+        rows: the rungs of one reader in one scope.
+        name: unique on the page; the element ids start with it.
+    """
+    with matplotlib.rc_context(STYLE):
+        figure, axes = new_figure(3.4)
+        for place, row in enumerate(rows, start=1):
+            color, marker = _look(row)
+            x = row.num_positions or 0.0
+            if row.f1_low is not None and row.f1_high is not None:
+                axes.plot([x, x], [row.f1_low, row.f1_high], color=color, linewidth=1.0, alpha=0.6)
+            axes.plot([x], [row.f1], color=color, linestyle="none", marker=marker, markersize=5)
+            axes.annotate(str(place), (x, row.f1), xytext=(5, 3), textcoords="offset points", color=color)
+        axes.set_xlim(left=0)
+        axes.set_ylim(bottom=0)
+        axes.set_xlabel("reader positions")
+        axes.set_ylabel("F1")
+        axes.grid(axis="both")
+        description = "; ".join(
+            f"{place} {row.rung}: {row.num_positions or 0:.0f} positions, F1 {row.f1:.3f}"
+            for place, row in enumerate(rows, start=1)
+        )
+        return to_svg(figure, name, f"F1 against reader positions, {rows[0].reader}", description)
+
+
 def lines_chart(steps: Sequence[int], curves: Mapping[str, Sequence[float]], name: str, label: str) -> str:
     """One line per objective over training steps; a logarithmic axis where positive values span a factor of 20.
 
@@ -104,8 +132,7 @@ def sweep_chart(series: Mapping[str, Sequence[Point]], name: str, key: str, meas
 
 
 def _draw_rung(axes: Axes, place: int, row: Row) -> None:
-    color = SERIES[1] if row.trained else SERIES[0] if row.decodes_latent else INK
-    marker = "D" if row.trained else "o" if row.decodes_latent else "s"
+    color, marker = _look(row)
     low, high = row.f1_low, row.f1_high
     if low is not None and high is not None:
         axes.plot([low, high], [place, place], color=color, linewidth=1.6, solid_capstyle="butt")
@@ -113,6 +140,13 @@ def _draw_rung(axes: Axes, place: int, row: Row) -> None:
     axes.plot([row.f1], [place], color=color, linestyle="none", marker=marker, markersize=6)
     right = max(row.f1, high) if high is not None else row.f1
     axes.annotate(f"{row.f1:.2f}", (right, place), xytext=(6, 0), textcoords="offset points", va="center", color=color)
+
+
+def _look(row: Row) -> tuple[str, str]:
+    """Colour and marker of a rung."""
+    if row.trained:
+        return SERIES[1], "D"
+    return (SERIES[0], "o") if row.decodes_latent else (INK, "s")
 
 
 def _draw_lines(axes: Axes, rows: Sequence[Row]) -> None:

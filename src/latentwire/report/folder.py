@@ -17,11 +17,15 @@ AGAIN_EVAL = "Run 'latentwire eval' on this run again."
 AGAIN_TRAIN = "Run 'latentwire train' on this run again (--resume goes on from the last checkpoint)."
 
 
+TEXTS = ("reader", "rung", "scope", "id", "question", "answer")
+
+
 @dataclass(frozen=True)
 class LogRecord:
     """One line of ``log.jsonl``: losses and gradient shares by objective, at one optimiser step."""
 
     step: int
+    reader: str
     losses: Mapping[str, float]
     shares: Mapping[str, float]
 
@@ -30,6 +34,7 @@ class LogRecord:
 class Prediction:
     """One line of ``predictions.jsonl``: what one rung answered to one question. Untrusted text."""
 
+    reader: str
     rung: str
     scope: str
     id: str
@@ -151,6 +156,7 @@ def _provenance(path: Path) -> dict[str, object]:
 def _log_record(line: Mapping[str, object], where: str) -> LogRecord:
     return LogRecord(
         step=_field(line, "step", int, where, AGAIN_TRAIN),
+        reader=_field(line, "reader", str, where, AGAIN_TRAIN),
         losses=_numbers(line, "losses", where),
         shares=_numbers(line, "shares", where),
     )
@@ -158,7 +164,7 @@ def _log_record(line: Mapping[str, object], where: str) -> LogRecord:
 
 def _prediction(line: Mapping[str, object], where: str) -> Prediction:
     gold = _field(line, "gold", list, where, AGAIN_EVAL)
-    texts = {name: _field(line, name, str, where, AGAIN_EVAL) for name in ("rung", "scope", "id", "question", "answer")}
+    texts = {name: _field(line, name, str, where, AGAIN_EVAL) for name in TEXTS}
     return Prediction(
         **texts, gold=tuple(str(answer) for answer in gold), f1=_field(line, "f1", (float, int), where, AGAIN_EVAL)
     )

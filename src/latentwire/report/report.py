@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from latentwire.errors import RunError
-from latentwire.report.charts import ladder_chart, lines_chart
+from latentwire.report.charts import ladder_chart, lines_chart, positions_chart
 from latentwire.report.folder import AGAIN_TRAIN, LogRecord, Prediction, RunResults, read_run
 from latentwire.report.page import Answer, Chart, Page, Question, Section, Table, write_page
 from latentwire.report.rows import RAW, TEXT, Row
@@ -144,7 +144,22 @@ def _facts(row: Row) -> str:
 
 
 def _ladder_section(rows: Sequence[Row], row: Row) -> Section:
-    return Section("ladder", "Ladder", charts=ladder_charts(rows), tables=(ladder_table(rows, row),))
+    charts = [*ladder_charts(rows), *_position_charts(rows, row)]
+    return Section("ladder", "Ladder", charts=tuple(charts), tables=(ladder_table(rows, row),))
+
+
+def _position_charts(rows: Sequence[Row], row: Row) -> list[Chart]:
+    """F1 against reader positions, a chart for each reader, where rungs differ in positions."""
+    if row.share_of_gap is None:
+        return []
+    charts = []
+    for place, own in enumerate(by_reader([other for other in rows if other.scope == row.scope])):
+        caption = (
+            f"F1 against reader positions spent on the context, {own[0].reader}. Up and to the left is better; diamonds"
+            " are trained here, squares are baselines."
+        )
+        charts.append(Chart(caption, positions_chart(own, f"positions-{place}")))
+    return charts
 
 
 def _price_section(rows: Sequence[Row], row: Row) -> Section:
@@ -160,18 +175,22 @@ def _quality_section(rows: Sequence[Row], row: Row) -> list[Section]:
 
 
 def _loss_section(log: Sequence[LogRecord]) -> list[Section]:
+    """Losses, and shares where there are several; each reader's own, where training goes from one to the other."""
+    charts: list[Chart] = []
+    paragraphs: list[str] = []
+    readers = list(dict.fromkeys(record.reader for record in log))
+    for place, reader in enumerate(readers):
+        own = [record for record in log if record.reader == reader]
+        steps, whose = [record.step for record in own], f", {reader}" if len(readers) > 1 else ""
+        losses, shares = _curves([record.losses for record in own]), _curves([record.shares for record in own])
+        charts.append(Chart(f"Raw loss per objective{whose}.", lines_chart(steps, losses, f"losses-{place}", "loss")))
+        if len(shares) > 1:
+            svg = lines_chart(steps, shares, f"shares-{place}", "share of the gradient norm")
+            charts.append(Chart(f"Measured share of the gradient norm at the trained parameters{whose}.", svg))
+        elif not paragraphs:
+            paragraphs.append(f"One objective, {next(iter(shares))}: its share of the gradient is 1 throughout.")
     if not log:
         return []
-    steps = [record.step for record in log]
-    losses = _curves([record.losses for record in log])
-    shares = _curves([record.shares for record in log])
-    charts = [Chart("Raw loss per objective.", lines_chart(steps, losses, "losses", "loss"))]
-    paragraphs = []
-    if len(shares) > 1:
-        svg = lines_chart(steps, shares, "shares", "share of the gradient norm")
-        charts.append(Chart("Measured share of the gradient norm at the decoder's parameters.", svg))
-    elif shares:
-        paragraphs.append(f"One objective, {next(iter(shares))}: its share of the gradient is 1 throughout.")
     return [Section("training", "Training losses and gradient shares", tuple(paragraphs), charts=tuple(charts))]
 
 
@@ -181,10 +200,13 @@ def _curves(records: Sequence[Mapping[str, float]]) -> dict[str, list[float]]:
 
 
 def _answer_section(predictions: Sequence[Prediction], rows: Sequence[Row], row: Row) -> list[Section]:
-    shown = {TEXT: None} | {other.rung: None for other in rows if other.scope == row.scope and other.decodes_latent}
+    latents = [
+        other.rung for other in rows if (other.scope, other.reader) == (row.scope, row.reader) and other.decodes_latent
+    ]
+    shown = dict.fromkeys([TEXT, *latents])
     by_id: dict[str, dict[str, Prediction]] = {}
     for prediction in predictions:
-        if prediction.scope == row.scope:
+        if (prediction.scope, prediction.reader) == (row.scope, row.reader):
             by_id.setdefault(prediction.id, {})[prediction.rung] = prediction
     questions = tuple(_question(by_rung, tuple(shown)) for by_rung in list(by_id.values())[:NUM_ANSWERS])
     if not questions:

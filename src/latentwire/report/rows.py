@@ -105,7 +105,7 @@ class Row:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, object], where: str = "a result row") -> "Row":
-        """The row that ``to_dict`` wrote.
+        """The row that ``to_dict`` wrote, here or in an earlier version: what may be absent is ``None`` where it is missing.
 
         Args:
             values: every field by name, ``None`` where it does not apply.
@@ -116,7 +116,8 @@ class Row:
         """
         expected = field_types()
         problems = [f"unknown field '{name}'" for name in values if name not in expected]
-        problems += [f"missing field '{name}'" for name in expected if name not in values]
+        required = [field.name for field in dataclasses.fields(cls) if field.default is dataclasses.MISSING]
+        problems += [f"missing field '{name}'" for name in required if name not in values]
         for name in expected.keys() & values.keys():
             problem = _type_problem(name, values[name], expected[name])
             problems += [problem] if problem else []
