@@ -11,6 +11,7 @@ from latentwire.methods.decoders import DECODERS
 from latentwire.methods.per_token import PerToken
 from latentwire.objectives import OBJECTIVES
 from latentwire.pipeline import training_examples
+from latentwire.reader.cache import cache_bytes
 from latentwire.reader.load import meta_model
 from latentwire.reader.prompts import ANCHOR, INSTRUCTION, WORKED_EXAMPLES
 from latentwire.schedule import count_steps
@@ -108,13 +109,9 @@ def _activations(recipe: Recipe, model: torch.nn.Module, tokens_per_example: flo
 
 
 def _cache(recipe: Recipe, model: torch.nn.Module, tokens_per_example: float) -> float:
-    """Bytes of keys and values of an evaluation batch: two vectors a token, layer and key-value head."""
-    config = model.config
-    heads = int(getattr(config, "num_key_value_heads", None) or config.num_attention_heads)  # type: ignore[union-attr,arg-type]
-    head = int(getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)  # type: ignore[union-attr,operator]
-    positions = recipe.eval.batch * (tokens_per_example + recipe.eval.max_new_tokens)
-    layers = int(config.num_hidden_layers)  # type: ignore[union-attr,arg-type]
-    return 2.0 * positions * layers * heads * head * BYTES[recipe.reader.dtype]
+    """Bytes of keys and values of an evaluation batch."""
+    positions = tokens_per_example + recipe.eval.max_new_tokens
+    return recipe.eval.batch * cache_bytes(model.config, positions, BYTES[recipe.reader.dtype])
 
 
 def _bytes_per_parameter(recipe: Recipe) -> float:

@@ -13,6 +13,7 @@ from latentwire.evaluate import RungResult
 from latentwire.methods import METHODS, Method, decoder_parameters
 from latentwire.metrics import Interval, PairedBootstrap
 from latentwire.reader import Reader
+from latentwire.reader.cache import cache_bytes
 from latentwire.report.rows import FLOOR, FLOOR_TUNED, RAW, TEXT, TEXT_TUNED, Row
 from latentwire.rungs import Rung
 from latentwire.specs import Spec, build
@@ -128,7 +129,9 @@ def _prices(result: RungResult, here: Mapping[str, RungResult], rung: Rung, read
         "bytes_on_wire": float(np.mean(result.bytes_on_wire)),
         "text_bytes": float(np.mean(here[TEXT].bytes_on_wire)),
         "token_id_bytes": tokens * (2 if ids_codec(reader.vocab_size) == "ids16" else 4),
+        "kv_cache_bytes": _kv_cache_bytes(result, reader),
         "encode_seconds": result.encode_seconds,
+        "reads_to_pay": _reads_to_pay(result, here[TEXT]),
         "prefill_seconds": result.prefill_seconds,
         "generate_seconds": result.generate_seconds,
         "peak_memory_bytes": result.peak_memory_bytes,
@@ -136,6 +139,19 @@ def _prices(result: RungResult, here: Mapping[str, RungResult], rung: Rung, read
         **quality,
         **{f"{key}_heldout": value for key, value in heldout.items()},
     }
+
+
+def _kv_cache_bytes(result: RungResult, reader: Reader) -> float:
+    """Mean bytes of keys and values that the slot's positions take in the reader's cache."""
+    size = reader.dtype.itemsize
+    return float(np.mean([cache_bytes(reader.model.config, count, size) for count in result.num_positions]))
+
+
+def _reads_to_pay(result: RungResult, text: RungResult) -> float | None:
+    """After how many reads a shorter sequence, encoded once, has taken less time than the text; None where it never will."""
+    saved = text.prefill_seconds - result.prefill_seconds
+    shorter = sum(result.num_positions) < sum(text.num_positions)
+    return result.encode_seconds / saved if shorter and saved > 0 else None
 
 
 def vars_of(quality: Any) -> dict[str, float]:

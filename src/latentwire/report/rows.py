@@ -80,7 +80,9 @@ class Row:
     table_parameters: int | None = None
     train_examples: int | None = None
     train_seconds: float | None = None
+    kv_cache_bytes: float | None = None
     encode_seconds: float | None = None
+    reads_to_pay: float | None = None
     prefill_seconds: float | None = None
     generate_seconds: float | None = None
     peak_memory_bytes: float | None = None

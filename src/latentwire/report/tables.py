@@ -54,14 +54,23 @@ def price_table(rows: Sequence[Row], headline: Row) -> Table:
         "text bytes": lambda row: count(row.text_bytes),
         "token-id bytes": lambda row: count(row.token_id_bytes),
         "positions": lambda row: count(row.num_positions),
+        "KV cache KB": lambda row: ABSENT if row.kv_cache_bytes is None else count(row.kv_cache_bytes / 1e3),
         "decoder parameters": lambda row: count(row.decoder_parameters),
         "encode ms": lambda row: milliseconds(row.encode_seconds),
+        **_reads_column(rows),
         "prefill ms": lambda row: milliseconds(row.prefill_seconds),
         "generate ms": lambda row: milliseconds(row.generate_seconds),
         "peak memory MB": lambda row: ABSENT if row.peak_memory_bytes is None else count(row.peak_memory_bytes / 1e6),
     }
     caption = "The prices. Bytes and positions are means per example, times are medians per example after warm-up."
     return _table(caption, columns, rows, rows, headline)
+
+
+def _reads_column(rows: Sequence[Row]) -> dict[str, Cell]:
+    """Only where a sequence is shorter can encoding it pay."""
+    if all(row.share_of_gap is None for row in rows):
+        return {}
+    return {"reads until paid": lambda row: ABSENT if row.reads_to_pay is None else f"{row.reads_to_pay:.1f}"}
 
 
 def quality_table(rows: Sequence[Row], headline: Row) -> Table | None:
