@@ -16,7 +16,7 @@ from latentwire.methods.per_token import PerToken
 from latentwire.reader import Prefix
 from latentwire.resolve import largest_micro_batch
 from latentwire.schedule import learning_rate, planned_steps
-from latentwire.train import Hooks, _Loop, fit
+from latentwire.train import Hooks, _Loop, fit, laid_like
 from tiny import tiny_reader
 
 EXAMPLES = DATASETS["facts"]().examples("train", 0, 12)
@@ -243,3 +243,13 @@ def test_several_readers_take_turns_and_the_one_at_rest_keeps_its_part():
     again = _Loop(method, corpora, loop.objective, loop.spec, Hooks())
     assert [again.feed.reader.name for again.step in range(12)] == turns
     assert set(turns) == {reader.name for reader in readers}
+
+
+@pytest.mark.parametrize("turned", ["parameter", "gradient", "neither"])
+def test_an_update_pairs_each_entry_with_its_own_gradient_whatever_the_memory_order(turned):
+    sign = torch.tensor([[1.0, -1.0, 1.0], [1.0, 1.0, 1.0]])
+    parameter = nn.Parameter(torch.zeros(3, 2).T if turned == "parameter" else torch.zeros(2, 3))
+    gradient = sign.T.contiguous().T if turned == "gradient" else sign
+    parameter.grad = laid_like(parameter, gradient)
+    torch.optim.AdamW([parameter], 0.1, weight_decay=0.0, fused=True).step()
+    torch.testing.assert_close(parameter.detach(), -0.1 * sign)

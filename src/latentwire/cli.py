@@ -23,29 +23,31 @@ from latentwire.config import Recipe, combinations, load_recipe
 from latentwire.doctor import examine
 from latentwire.earlier import LADDER, FinishedRungs, finished_rungs, starting_weights
 from latentwire.errors import LatentWireError, RecipeError
-from latentwire.printing import err, out, say, show_plan, show_result, table
+from latentwire.options import (
+    Baselines,
+    CacheLimit,
+    DryRun,
+    Folder,
+    Force,
+    Json,
+    Overrides,
+    RecipeFile,
+    Resume,
+    WireFolder,
+)
+from latentwire.printing import err, out, say, show_asked, show_plan, show_result, table
 from latentwire.reader.load import list_models
 from latentwire.report.folder import read_rows
 from latentwire.report.rows import Row
 from latentwire.report.sweep import SweepPoint, write_sweep_report
-from latentwire.report.tables import milliseconds
 from latentwire.runs import Run
+from latentwire.team import team
 from latentwire.train import Trained
 from latentwire.wire import Wire
 from latentwire.wired import ask, attach_recipe, read_contexts, take_reader
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 
-RecipeFile = Annotated[Path, typer.Argument(help="A YAML recipe.", show_default=False)]
-Overrides = Annotated[list[str] | None, typer.Argument(help="Overrides such as train.lr=1e-4.", show_default=False)]
-Folder = Annotated[Path, typer.Option("--out", help="Where run folders live.")]
-Force = Annotated[bool, typer.Option("--force", help="Replace this run's own earlier output.")]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on where an interrupted run stopped.")]
-Baselines = Annotated[Path | None, typer.Option(help="A finished run to take text rungs of the same questions from.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
-CacheLimit = Annotated[float, typer.Option(help="The most that computed features may take on the disk, in GiB.")]
-WireFolder = Annotated[Path, typer.Argument(help="The folder of a trained wire.", show_default=False)]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan: recipe, parameters, memory, steps.")]
 OUT = Path("out")
 CACHE_GIB = pipeline.CACHE_BYTES / 2**30
 INTERRUPTED = 130
@@ -88,8 +90,9 @@ def train(
     if dry_run:
         show_plan(loaded, as_json)
         return
-    with Run(folder / loaded.name) as opened:
+    with Run(folder / loaded.name, team().writes) as opened:
         trained = _train(loaded, opened, force, resume, cache_limit)[1]
+    _others_end_here()
     say(asdict(trained), f"trained: {folder / loaded.name}", as_json)
 
 
@@ -179,20 +182,7 @@ def ask_question(
     texts = read_contexts(context)
     opened = Wire.from_pretrained(str(wire))
     answers = ask(opened, opened.open_reader(reader), texts, question, compression)
-    if as_json:
-        out.print_json(json.dumps([asdict(one) for one in answers]))
-        return
-    columns = [
-        {
-            "context": one.context,
-            "answer": one.answer,
-            "positions": f"{one.positions:,}",
-            "encode ms": milliseconds(one.encode_seconds),
-            "answer ms": milliseconds(one.answer_seconds),
-        }
-        for one in answers
-    ]
-    table(question, columns)
+    show_asked(question, answers, as_json)
 
 
 @app.command()
@@ -219,8 +209,9 @@ def _run(
     recipe: Recipe, folder: Path, force: bool, resume: bool, baselines: Path | None, cache_limit: float
 ) -> list[Row]:
     lent = finished_rungs(baselines)  # before --force empties a folder that may be the same
-    with Run(folder) as opened:
+    with Run(folder, team().writes) as opened:
         stage, _ = _train(recipe, opened, force, resume, cache_limit)
+        _others_end_here()
         rows = _evaluate(stage, opened, lent, resume)
     pipeline.report(folder)
     return rows
@@ -253,6 +244,12 @@ def _evaluate(stage: pipeline.Stage, opened: Run, lent: FinishedRungs, resume: b
         return climb.evaluate(stage, opened, bars, lent, resume)
 
 
+def _others_end_here() -> None:
+    """Of several processes that trained together one goes on: it evaluates and reports."""
+    if not team().writes:
+        raise typer.Exit
+
+
 @contextlib.contextmanager
 def _interruption() -> Iterator[Callable[[], bool]]:
     """Inside, the first Ctrl-C lets the step in hand finish; a second one stops at once."""
@@ -275,6 +272,7 @@ def main() -> None:
     """Entry point: turns a user's errors into one line and exit code 2."""
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1
+    err.quiet = not team().writes
     handler = RichHandler(console=err, show_time=False, show_path=False, markup=False)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
     logging.getLogger("latentwire").setLevel(logging.INFO)

@@ -9,6 +9,7 @@ none.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -106,3 +107,10 @@ class Encoder:
     def _pooled(self, states: Tensor) -> Tensor:
         means = [block.float().mean(dim=0) for block in states.split(self.pool)]
         return torch.stack(means).to(torch.bfloat16).cpu()
+
+
+def spaced_layers(reader: Reader) -> tuple[int, ...]:
+    """As many hidden states of a model as are kept, evenly spaced from its input embeddings to its last layer."""
+    last = reader.model.config.num_hidden_layers
+    spaced = np.linspace(0, last, min(MAX_LAYERS, last + 1)).round().astype(int)
+    return tuple(int(layer) for layer in spaced)

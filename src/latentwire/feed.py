@@ -18,6 +18,7 @@ from latentwire.fisher import fisher_metric
 from latentwire.methods import Method
 from latentwire.objectives import Batch, ExampleBatch, Objective, TokenBatch
 from latentwire.reader import Prefix, Reader
+from latentwire.team import ALONE, Team
 
 ROLLOUT_TOKENS = 16
 ROLLOUT_EVERY = 8  # steps
@@ -48,8 +49,11 @@ class Feed:
         """The frozen reader."""
         return self.corpus.reader
 
-    def batches(self, goals: Sequence[Objective], step: int) -> Iterator[Batch]:
-        """The step's batches for objectives that need the same kind, made one at a time."""
+    def batches(self, goals: Sequence[Objective], step: int, team: Team = ALONE) -> Iterator[Batch]:
+        """The step's batches for objectives that need the same kind, made one at a time: this process' share of them.
+
+        A token batch is one for all, since it holds each token once.
+        """
         kind = goals[0].needs
         if kind == "tokens":
             yield self._token_batch(step, any(goal.metric for goal in goals))
@@ -58,7 +62,7 @@ class Feed:
         if kind == "rollouts":
             self._refresh_rollouts(step)
         labels = self.rollouts if kind == "rollouts" else self.corpus.labels
-        for start in range(0, len(chosen), self.spec.micro):
+        for start in range(team.rank * self.spec.micro, len(chosen), team.size * self.spec.micro):
             yield self._example_batch(chosen[start : start + self.spec.micro], labels)
 
     def names(self, step: int) -> list[str]:

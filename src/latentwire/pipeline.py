@@ -13,7 +13,7 @@ from latentwire.config import ReaderSpec, Recipe, dump
 from latentwire.corpus import Corpus
 from latentwire.data import DATASETS, Example, Split, refuse_overlap, shuffled
 from latentwire.errors import RecipeError, RegistryError, RunError, TrainingError
-from latentwire.methods import METHODS, decoder_parameters
+from latentwire.methods import METHODS, Method, decoder_parameters
 from latentwire.objectives import OBJECTIVES
 from latentwire.reader import Layout, Reader
 from latentwire.reader.gguf import cache_dir
@@ -25,6 +25,7 @@ from latentwire.resolve import resolve
 from latentwire.rungs import OWN, Rung, ladder_rungs
 from latentwire.runs import Run, training_identity
 from latentwire.specs import Spec, build
+from latentwire.team import team
 from latentwire.train import Hooks, Trained, fit, start
 from latentwire.wire_folder import CONFIG, RECIPE, ROWS
 
@@ -143,7 +144,7 @@ def refuse_unknown(recipe: Recipe) -> None:
 
 def refuse_begun(run: Run, resume: bool) -> None:
     """Raise `RunError` when the folder holds a run that was begun and `resume` is false."""
-    if not resume and (run.has("checkpoint.pt") or run.has("weights.safetensors")):
+    if run.writes and not resume and (run.has("checkpoint.pt") or run.has("weights.safetensors")):
         raise RunError(f"{run.folder} holds a run already; add --resume to go on with it or --force to replace it")
 
 
@@ -163,6 +164,7 @@ def train(
     """
     recipe, identity = stage.recipe, training_identity(stage.recipe, stage.fingerprint)
     refuse_begun(run, resume)
+    team().wait()  # the one that writes has cleared the folder where it must
     state = _checkpoint(run, identity)
     method = build(METHODS, recipe.method)
     hooks = Hooks(
@@ -186,24 +188,31 @@ def train(
         run.write_lines("log.jsonl", [line for line in run.lines("log.jsonl") if line["step"] <= state["step"]])
     trained = Trained(0, 0.0, len(stage.corpora[0].examples), {})
     if facts["decoder_parameters"]:
-        slots = [prompt.slot for prompt in stage.corpora[0].prompts]
-        method.gather(
-            slots, cache_dir() / "features", stage.cache_bytes, progress.task("encoding the training contexts")
-        )
+        _gather(method, stage, progress)
         trained = fit(method, stage.corpora, recipe.objective, recipe.train, hooks)
     run.save_weights(method.tensors())
-    if method.publish(run.folder / WIRE, [corpus.reader for corpus in stage.corpora]):
+    if run.writes and method.publish(run.folder / WIRE, [corpus.reader for corpus in stage.corpora]):
         (run.folder / WIRE / RECIPE).write_text(dump(recipe), encoding="utf-8")
     done = {"train_steps": trained.steps, "train_seconds": trained.seconds, "train_examples": trained.examples}
     run.start(recipe, facts | done)
     return trained
 
 
+def _gather(method: Method, stage: Stage, progress: Progress) -> None:
+    """Let the method compute what it needs of the training contexts: the process that writes first, for all."""
+    slots = [prompt.slot for prompt in stage.corpora[0].prompts]
+    task = progress.task("encoding the training contexts")
+    for turn in (True, False):
+        if team().writes == turn:
+            method.gather(slots, cache_dir() / "features", stage.cache_bytes, task)
+        team().wait()
+
+
 def train_tuned(stage: Stage, run: Run, progress: Progress, interrupted: Callable[[], bool]) -> None:
     """Train the ladder's other rungs, each in a folder of its own below the run's, or go on where one was stopped."""
     for rung in ladder_rungs(stage.recipe, stage.corpora[0]):
         if rung.weights not in (None, OWN):
-            with Run(run.folder / str(rung.weights)) as part:
+            with Run(run.folder / str(rung.weights), run.writes) as part:
                 train(own_stage(stage, rung), part, _Named(progress, rung.name), True, interrupted)
 
 

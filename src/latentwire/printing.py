@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from latentwire.dryrun import plan
 from latentwire.report.folder import read_run
 from latentwire.report.report import run_verdict
 from latentwire.report.rows import Row
+from latentwire.report.tables import milliseconds
+from latentwire.wired import Asked
 
 out = Console()
 err = Console(stderr=True)
@@ -44,6 +47,24 @@ def show_result(folder: Path, rows: Sequence[Row], as_json: bool) -> None:
     page = folder / "report.html"
     words = f"report: {page}" if page.exists() else f"next: latentwire report {folder}"
     out.print(words, highlight=False, soft_wrap=True)
+
+
+def show_asked(question: str, answers: Sequence[Asked], as_json: bool) -> None:
+    """The answers to one question side by side."""
+    if as_json:
+        out.print_json(json.dumps([asdict(one) for one in answers]))
+        return
+    columns = [
+        {
+            "context": one.context,
+            "answer": one.answer,
+            "positions": f"{one.positions:,}",
+            "encode ms": milliseconds(one.encode_seconds),
+            "answer ms": milliseconds(one.answer_seconds),
+        }
+        for one in answers
+    ]
+    table(question, columns)
 
 
 def _ladder(rows: Sequence[Row]) -> list[dict[str, str]]:

@@ -10,6 +10,7 @@ from latentwire.corpus import Corpus
 from latentwire.objectives import OBJECTIVES
 from latentwire.reader import Prefix, Reader
 from latentwire.schedule import planned_steps
+from latentwire.team import team
 
 
 def resolve(recipe: Recipe, corpora: Sequence[Corpus]) -> Recipe:
@@ -34,6 +35,10 @@ def settle(spec: TrainSpec, objective: ObjectiveSpec, corpora: Sequence[Corpus])
         found["precision"] = "bf16" if half else "fp32"
     if spec.micro_examples == "auto":
         found["micro_examples"] = min(largest_micro_batch(corpus, objective, spec) for corpus in corpora)
+    if team().size > 1:  # a step's micro-batches are shared out
+        found["micro_examples"] = min(
+            int(found.get("micro_examples", spec.micro)), -(-spec.batch_examples // team().size)
+        )
     return spec.model_copy(update=found)
 
 

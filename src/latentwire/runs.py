@@ -48,13 +48,16 @@ class Run:
 
     Args:
         folder: Where the run lives; made when missing.
+        writes: False in all but one of several processes that train together: they read, and write nothing.
 
     Raises:
         RunError: Another process has the folder open, or it cannot be written.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, writes: bool = True) -> None:
+        self.folder, self.writes = folder, writes
+        if not writes:
+            return
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._lock = FileLock(folder / ".lock")
@@ -74,7 +77,8 @@ class Run:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._lock.release()
+        if self.writes:
+            self._lock.release()
 
     def has(self, name: str) -> bool:
         """Whether a file of the run exists."""
@@ -82,13 +86,14 @@ class Run:
 
     def clear(self) -> None:
         """Remove the run's own files, those of its tuned rungs, and nothing else."""
-        for folder in (self.folder, *self.folder.glob("tuned/*")):
+        for folder in (self.folder, *self.folder.glob("tuned/*")) if self.writes else ():
             for name in OWN:
                 (folder / name).unlink(missing_ok=True)
 
     def write(self, name: str, data: bytes) -> None:
         """Replace a file as a whole; `RunError` when the disk is full or the place cannot be written."""
-        atomic_write(self.folder / name, lambda partial: partial.write_bytes(data))
+        if self.writes:
+            atomic_write(self.folder / name, lambda partial: partial.write_bytes(data))
 
     def write_lines(self, name: str, records: Iterable[Mapping[str, Any]]) -> None:
         """Replace a JSON-lines file."""
@@ -96,6 +101,8 @@ class Run:
 
     def append(self, name: str, record: Mapping[str, Any]) -> None:
         """Add one line to a JSON-lines file."""
+        if not self.writes:
+            return
         try:
             with (self.folder / name).open("a", encoding="utf-8") as file:
                 file.write(json.dumps(record, ensure_ascii=False) + "\n")
@@ -135,7 +142,8 @@ class Run:
 
     def save_checkpoint(self, state: Mapping[str, Any]) -> None:
         """Replace the checkpoint."""
-        atomic_write(self.folder / "checkpoint.pt", lambda partial: torch.save(dict(state), partial))
+        if self.writes:
+            atomic_write(self.folder / "checkpoint.pt", lambda partial: torch.save(dict(state), partial))
 
     def load_checkpoint(self) -> dict[str, Any] | None:
         """The last checkpoint, or None; `RunError` when it is damaged."""

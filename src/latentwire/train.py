@@ -1,6 +1,7 @@
 """`fit`: the one training loop. It knows batches, objectives and parameters, and no method by name.
 
 the step's Feed ─▶ batches ─▶ losses ─▶ one gradient per objective ─▶ Balance ─▶ clip ─▶ AdamW
+                  (each process its share)   (summed over processes)
 """
 
 import math
@@ -21,6 +22,7 @@ from latentwire.feed import Feed
 from latentwire.methods import Method
 from latentwire.objectives import OBJECTIVES, Batch, Objective
 from latentwire.schedule import learning_rate, planned_steps
+from latentwire.team import team
 
 LOG_LINES = 200
 CLIP = 1.0  # norm of the combined gradient
@@ -73,7 +75,8 @@ def fit(
 
 
 def start(method: Method, corpora: Sequence[Corpus], spec: TrainSpec, hooks: Hooks) -> None:
-    """Prepare a method for training: which tokens it may meet, what it fits in closed form or starts from."""
+    """Prepare a method for training: which tokens it may meet, what it fits in closed form, draws by seed or starts from."""
+    torch.manual_seed(spec.seed)
     for place, corpus in enumerate(corpora):
         kept = None if hooks.resume is None else hooks.resume["feeds"][place]["odds"]
         if kept is not None:
@@ -98,6 +101,7 @@ class _Loop:
     seconds_before: float = 0.0
 
     def __post_init__(self) -> None:
+        self.team = team()
         self.parameters = [p for p in self.method.module().parameters() if p.requires_grad]
         if not self.parameters:
             raise RecipeError("expected a method with parameters to train, got one without; choose method.decoder=mlp")
@@ -116,26 +120,27 @@ class _Loop:
 
     def run(self) -> Trained:
         start = saved = time.monotonic()
+        elapsed, stopped = 0.0, False
         losses: dict[str, float] = {}
         progress = self.hooks.task("training")
-        while (done := self._done(time.monotonic() - start)) < 1.0:
+        while (done := self._done(elapsed)) < 1.0:
             for group in self.optimizer.param_groups:
                 group["lr"] = learning_rate(done, self.spec)
             reader = self.feed.reader.name
             losses, gradients = self._measure()
             if time.monotonic() - saved >= self.spec.checkpoint_seconds:  # these parameters gave finite losses
-                self.hooks.checkpoint(self.state(time.monotonic() - start))
                 saved = time.monotonic()
+                self.hooks.checkpoint(self.state(saved - start))
             shares, size = self._update(losses, gradients)
             self.step += 1
-            now = time.monotonic()
-            progress(self._done(now - start), f"loss {sum(losses.values()):.4f}")
+            elapsed = time.monotonic() - start
+            progress(self._done(elapsed), f"loss {sum(losses.values()):.4f}")
             if self.step % max(1, self.steps // LOG_LINES) == 0 or self.step == 1:
-                self._log(reader, losses, shares, size, now - start)
-            if self.hooks.interrupted():
-                self.hooks.checkpoint(self.state(now - start))
+                self._log(reader, losses, shares, size, elapsed)
+            elapsed, stopped = self._agreed(elapsed, self.hooks.interrupted())
+            if stopped:
+                self.hooks.checkpoint(self.state(elapsed))
                 raise KeyboardInterrupt
-        elapsed = time.monotonic() - start
         self.hooks.checkpoint(self.state(elapsed))
         return Trained(self.step, self.seconds_before + elapsed, len(self.corpora[0].examples), losses)
 
@@ -178,7 +183,7 @@ class _Loop:
         means: dict[str, Gradient] = {}
         for kind in dict.fromkeys(goal.needs for goal in self.objectives):
             goals = [goal for goal in self.objectives if goal.needs == kind]
-            for batch in self.feed.batches(goals, self.step):
+            for batch in self.feed.batches(goals, self.step, self.team):
                 for goal, gradient, value in self._gradients(goals, batch):
                     size = goal.size(batch)
                     sizes[goal.name] += size
@@ -188,18 +193,38 @@ class _Loop:
                     if kept is not None:
                         gradient = [torch.lerp(a, b, share) for a, b in zip(kept, gradient, strict=True)]
                     means[goal.name] = gradient
+        if self.team.size > 1:
+            for name in losses:
+                losses[name], means[name] = self._together(losses[name], means.get(name), sizes[name])
         if not all(math.isfinite(value) for value in losses.values()):
             raise TrainingError(self._diverged(losses))
         return losses, means
 
+    def _together(self, loss: float, mean: Gradient | None, size: int) -> tuple[float, Gradient]:
+        """Loss and gradient over the micro-batches of all processes, of which this one had `size` positions."""
+        own = [torch.zeros_like(parameter) for parameter in self.parameters] if mean is None else mean
+        flat = torch.cat([part.flatten() * size for part in own] + [own[0].new_tensor([loss * size, size])])
+        *parts, ends = self.team.total(flat).split([*(part.numel() for part in own), 2])
+        whole = [part.view_as(like) / ends[1] for part, like in zip(parts, own, strict=True)]
+        return float(ends[0] / ends[1]), whole
+
+    def _agreed(self, elapsed: float, interrupted: bool) -> tuple[float, bool]:
+        """One clock and one decision for all processes: the time of the first, and whether any was interrupted."""
+        if self.team.size == 1:
+            return elapsed, interrupted
+        device = self.parameters[0].device
+        told = torch.tensor([elapsed * self.team.writes, interrupted], dtype=torch.float64, device=device)
+        clock, stops = self.team.total(told).tolist()
+        return clock, stops > 0
+
     def _update(self, losses: Mapping[str, float], gradients: Mapping[str, Gradient]) -> tuple[dict[str, float], float]:
-        """Descend: gradient shares, and the norm of the combined gradient."""
+        """Descend: gradient shares, and the norm of the combined gradient. What serves another reader rests."""
         combined, shares = self.feed.balance.combine(gradients)
         size = norm(combined)
         if not math.isfinite(size):
             raise TrainingError(self._diverged({**losses, "gradient norm": size}))
         for parameter, part in zip(self.parameters, combined, strict=True):
-            parameter.grad = part if len(self.feeds) == 1 or part.any() else None  # what serves another reader rests
+            parameter.grad = laid_like(parameter, part) if len(self.feeds) == 1 or part.any() else None
         torch.nn.utils.clip_grads_with_norm_(self.parameters, CLIP, torch.tensor(size))
         self.optimizer.step()
         return shares, size
@@ -235,3 +260,8 @@ class _Loop:
             f"expected finite losses, got {values} at step {self.step} ({names}); lower train.lr and train anew with"
             " --force or under another name. An earlier checkpoint is kept"
         )
+
+
+def laid_like(parameter: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
+    """The gradient in the parameter's memory order: torch's fused AdamW pairs their entries by place in memory."""
+    return gradient if gradient.stride() == parameter.stride() else torch.empty_like(parameter).copy_(gradient)

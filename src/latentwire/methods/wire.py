@@ -5,6 +5,7 @@ context ─ encoder's windows ─▶ features ─ Latents ─▶ latents [M, d] 
 """
 
 import hashlib
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from latentwire.codecs import transmit
-from latentwire.encoder import MAX_LAYERS, Encoder, Window
+from latentwire.encoder import Encoder, Window, spaced_layers
 from latentwire.errors import MethodError, WireError
 from latentwire.features import FeatureStore
 from latentwire.latent import Latent, expect_space
@@ -73,7 +74,7 @@ class Wire(Method):
                 " choose one of those, or train a wire for it"
             )
         self._drawn = self.compression
-        self._random = np.random.default_rng(0)
+        self._step = (0, 0)
         self._adapters = nn.ModuleDict()
         self._store: FeatureStore | None = None
         self._hashed: tuple[tuple[int, ...], str] = (), ""
@@ -140,9 +141,10 @@ class Wire(Method):
         return Prefix.stack([torch.cat([task_tokens, *among[slot.text]]) for slot in slots])
 
     def draw(self, seed: int, step: int) -> None:
-        """Choose the step's compression, and which contexts stand among others."""
-        self._random = np.random.default_rng([seed, 8, step])
-        self._drawn = self.compressions[self._random.integers(len(self.compressions))]
+        """Choose the step's compression. Which contexts stand among others is drawn by step and text."""
+        self._step = (seed, step)
+        draw = np.random.default_rng([seed, 8, step])
+        self._drawn = self.compressions[draw.integers(len(self.compressions))]
 
     def gather(self, slots: Sequence[Slot], folder: Path, limit_bytes: int, progress: Progress) -> None:
         """Compute the features of all slots once, and keep them below `folder`."""
@@ -155,13 +157,13 @@ class Wire(Method):
         encoder = self.source.reader
         fields = asdict(self) | {"encoder": encoder.source, "layers": self.source.layers, "latents_from": None}
         fields["encoder_dtype"] = str(encoder.dtype).removeprefix("torch.")
-        earlier = None if self.latents_from is None else read_wire(Path(self.latents_from))
-        known = {} if earlier is None else dict(earlier.readers)
-        tensors = {**({} if earlier is None else earlier.tensors), **self.tensors()}
+        known, tensors = {}, self.tensors()
+        if self.latents_from is not None:
+            earlier = read_wire(Path(self.latents_from))
+            known, tensors = dict(earlier.readers), {**earlier.tensors, **tensors}
         for reader in readers:
-            known[reader.fingerprint] = WireReader(
-                reader.name, reader.prompter.layout.style, reader.prompter.layout.shots
-            )
+            layout = reader.prompter.layout
+            known[reader.fingerprint] = WireReader(reader.name, layout.style, layout.shots)
         write_wire(folder, WireFiles(fields, self.source.identity, self.space, known, tensors))
         return True
 
@@ -188,9 +190,7 @@ class Wire(Method):
             raise MethodError("expected a wire that names its encoder, got none; give a reader, or set method.encoder")
         own = reader is not None and self.encoder in (None, reader.source)
         model = reader if own and reader is not None else load_reader(str(self.encoder), dtype=self.encoder_dtype)
-        last = model.model.config.num_hidden_layers
-        spaced = np.linspace(0, last, min(MAX_LAYERS, last + 1)).round().astype(int)
-        layers = tuple(int(layer) for layer in spaced) if self.layers is None else self.layers
+        layers = spaced_layers(model) if self.layers is None else self.layers
         self.source = Encoder(model, layers, self.compressions[0])
         shape = model.width, len(layers)
         latents: nn.Module
@@ -250,11 +250,12 @@ class Wire(Method):
     def _companions(self, text: str, texts: Sequence[str]) -> list[str]:
         """The text itself, alone or among others in random order."""
         others = [other for other in texts if other != text]
-        if not others or self._random.random() >= self.company:
+        draw = np.random.default_rng([*self._step, zlib.crc32(text.encode())])
+        if not others or draw.random() >= self.company:
             return [text]
-        count = int(self._random.integers(1, MOST_TOGETHER))
-        chosen = [others[place] for place in self._random.permutation(len(others))[:count]]
-        return [[text, *chosen][place] for place in self._random.permutation(len(chosen) + 1)]
+        count = int(draw.integers(1, MOST_TOGETHER))
+        chosen = [others[place] for place in draw.permutation(len(others))[:count]]
+        return [[text, *chosen][place] for place in draw.permutation(len(chosen) + 1)]
 
     def _moved(self, rows: Sequence[Tensor], reader: Reader) -> list[Tensor]:
         """Latents `[M, d]` as the reader's embeddings `[M, D]`."""
