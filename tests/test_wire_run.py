@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from latentwire.joint import JOINT
 from latentwire.report.rows import FLOOR_TUNED, TEXT_TUNED
 from test_cli import call
 from tiny import save_tiny
@@ -62,6 +63,8 @@ def test_run_climbs_the_ladder_of_every_reader_from_one_training(recipe, cache, 
         assert trained == {name for name in found if any(word in name for word in ("tuned", "wire", "queries"))}
         assert all(found[name]["train_seconds"] > 0 for name in trained)
         assert {found[name]["train_examples"] for name in (FLOOR_TUNED, TEXT_TUNED, "wire 4x")} == {16}
+    (joint,) = [row for row in rows if "+" in row["reader"]]
+    assert (joint["reader"], joint["rung"]) == ("tiny-llama + tiny-gemma", f"wire 4x, {JOINT}")
     assert any((cache / "features").iterdir())
     page = (folder / "report.html").read_text()
     assert "tiny-gemma" in page

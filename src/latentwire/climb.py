@@ -13,10 +13,11 @@ from latentwire.data import Example, context_hash
 from latentwire.earlier import LADDER, FinishedRungs, borrowed, measured
 from latentwire.errors import RunError
 from latentwire.evaluate import Evaluator, RungResult, measure_decoder
+from latentwire.joint import JOINT, joint_row
 from latentwire.ladder import Climber, make_rows
 from latentwire.methods import METHODS, Method
 from latentwire.pipeline import Progress, Stage, own_stage
-from latentwire.reader import Scope
+from latentwire.reader import Reader, Scope
 from latentwire.report.rows import Row
 from latentwire.rungs import OWN, Rung, ladder_rungs
 from latentwire.runs import Run, asking_hash, provenance, training_identity
@@ -43,11 +44,15 @@ def evaluate(stage: Stage, run: Run, progress: Progress, lent: FinishedRungs = (
     rows: list[Row] = []
     results: list[RungResult] = []
     built: dict[str, Method] = {}
+    members: list[tuple[Reader, Climbers]] = []
     for corpus in stage.corpora:
         climbers = {rung.name: _climber(rung, stage, corpus, run, built) for rung in ladder_rungs(stage.recipe, corpus)}
         found = _climb(stage, run, corpus, climbers, begun, lent, identity, progress)
         rows += make_rows(found, climbers, stage.evaluation, stage.recipe, corpus.reader, provenance())
         results += found
+        members.append((corpus.reader, climbers))
+    if len(members) > 1:
+        rows += _joint(stage, members, results, rows, progress)
     run.write_lines("rows.jsonl", [row.to_dict() for row in rows])
     run.write_lines("predictions.jsonl", _predictions(results, stage.evaluation))
     (run.folder / PARTIAL).replace(run.folder / LADDER)
@@ -100,6 +105,23 @@ def _climb(
             run.append(PARTIAL, {"identity": identity, "asked": asked, "spec": rung.spec, "result": result.to_dict()})
             results.append(result)
     return results
+
+
+def _joint(
+    stage: Stage,
+    members: Sequence[tuple[Reader, Climbers]],
+    results: Sequence[RungResult],
+    rows: Sequence[Row],
+    progress: Progress,
+) -> list[Row]:
+    """One row more: the recipe's own method, its answers chosen by all readers together."""
+    own = next((row for row in rows if row.trained and row.decodes_latent), None)
+    if own is None:
+        return []
+    answered = [result for result in results if (result.rung, result.scope) == (own.rung, own.scope)]
+    parts = [(reader, climbers[own.rung]) for reader, climbers in members]
+    recipe, task = stage.recipe.eval, progress.task(f"{own.rung}: {JOINT}")
+    return [joint_row(answered, parts, stage.evaluation, recipe.batch, recipe.resamples, own, task)]
 
 
 def _climber(rung: Rung, stage: Stage, corpus: Corpus, run: Run, built: dict[str, Method]) -> Climber:

@@ -119,13 +119,13 @@ def _shorter(own: Spec) -> Iterator[Rung]:
     yield Rung(f"random tokens {size}x, tuned", {**tuned, "of": drawn}, f"tuned/random-tokens-{size}x")
     yield Rung(f"mean-pooled {size}x", pooled)
     yield Rung(f"mean-pooled {size}x, tuned", {**tuned, "of": pooled}, f"tuned/mean-pooled-{size}x")
-    if own["pooling"] == "contiguous" and own["latents_from"] is None:
-        yield Rung(f"learned queries {size}x", {**own, "pooling": "queries"}, f"tuned/learned-queries-{size}x")
     for other in own["compressions"]:
         yield Rung(f"{own['name']} {other}x", {**own, "compression": other}, OWN)
     yield Rung(f"{own['name']} {size}x, one of four latents", {"name": "among", "of": own}, OWN)
     for kind in ("shuffled", "zero"):
         yield Rung(f"{own['name']} {size}x, {kind}", {"name": "control", "of": own, "kind": kind}, OWN)
+    if own["pooling"] == "contiguous" and own["latents_from"] is None:
+        yield Rung(f"learned queries {size}x", {**own, "pooling": "queries"}, f"tuned/learned-queries-{size}x")
 
 
 def _find(name: str, rungs: Sequence[Rung]) -> Rung:

@@ -8,7 +8,7 @@ from latentwire.errors import RunError
 from latentwire.report.charts import ladder_chart, lines_chart, positions_chart
 from latentwire.report.folder import AGAIN_TRAIN, LogRecord, Prediction, RunResults, read_run
 from latentwire.report.page import Answer, Chart, Page, Question, Section, Table, write_page
-from latentwire.report.rows import RAW, TEXT, Row
+from latentwire.report.rows import FLOOR, RAW, TEXT, Row
 from latentwire.report.tables import count, ladder_table, price_table, quality_table, varying_groups
 from latentwire.report.verdict import Outcome, Thresholds, Verdict, headline_row, judge
 
@@ -36,14 +36,15 @@ def write_report(folder: Path) -> Path:
 def run_verdict(results: RunResults) -> Verdict:
     """The verdict on a run by its own recipe's thresholds; of several readers' the worst, with the sentences of all."""
     thresholds = thresholds_of(results)
-    verdicts = [judge(headline_row(rows), thresholds) for rows in by_reader(results.rows)]
+    verdicts = [judge(headline_row(rows), thresholds) for rows in by_reader(results.rows) or [list(results.rows)]]
     worst = max(verdicts, key=lambda verdict: list(HEADLINES).index(verdict.outcome))
     return replace(worst, sentence=" ".join(verdict.sentence for verdict in verdicts))
 
 
 def by_reader(rows: Sequence[Row]) -> list[list[Row]]:
-    """The rows of each reader, in the order of the readers."""
-    return [[row for row in rows if row.reader == reader] for reader in dict.fromkeys(row.reader for row in rows)]
+    """The rows of each reader that has a ladder of its own, in the order of the readers."""
+    readers = dict.fromkeys(row.reader for row in rows if row.rung == FLOOR)
+    return [[row for row in rows if row.reader == reader] for reader in readers]
 
 
 def thresholds_of(results: RunResults) -> Thresholds:
@@ -129,6 +130,7 @@ def ladder_charts(rows: Sequence[Row]) -> tuple[Chart, ...]:
             ladder_chart(panel, f"ladder-{index}"),
         )
         for index, (key, panel) in enumerate(panels.items(), start=1)
+        if any(row.rung == FLOOR for row in panel)
     )
 
 
