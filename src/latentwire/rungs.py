@@ -56,7 +56,7 @@ def ladder_rungs(recipe: Recipe, corpus: Corpus) -> list[Rung]:
     if "decoder" in own:
         around = [Rung(TOKEN_IDS, {"name": "token_ids"}), *_per_token(own, corpus)]
     elif "compressions" in own:
-        around = list(_shorter(own))
+        around = list(_shorter(own, [spec.name for spec in recipe.readers]))
     else:
         around = [Rung(TOKEN_IDS, {"name": "token_ids"}), Rung(own["name"], own, OWN)]
     rungs = [
@@ -100,7 +100,7 @@ def _per_token(own: Spec, corpus: Corpus) -> list[Rung]:
     ]
 
 
-def _shorter(own: Spec) -> Iterator[Rung]:
+def _shorter(own: Spec, readers: Sequence[str]) -> Iterator[Rung]:
     """What stands beside a method that shortens the sequence: others as short, each plain and tuned to the task, and itself.
 
     Tuned rungs have as many task tokens as the method itself, so that both take the same reader positions; plain rungs
@@ -117,6 +117,9 @@ def _shorter(own: Spec) -> Iterator[Rung]:
     yield Rung(f"text cut {size}x, tuned", {**tuned, "of": cut}, f"tuned/text-cut-{size}x")
     yield Rung(f"random tokens {size}x", {**drawn, "more": task_tokens})
     yield Rung(f"random tokens {size}x, tuned", {**tuned, "of": drawn}, f"tuned/random-tokens-{size}x")
+    for writer in readers:
+        summary = {"name": "relay", "writer": writer, "compression": float(size), "more": task_tokens}
+        yield Rung(f"summary {size}x by {writer.rsplit('/', 1)[-1]}", summary)
     yield Rung(f"mean-pooled {size}x", pooled)
     yield Rung(f"mean-pooled {size}x, tuned", {**tuned, "of": pooled}, f"tuned/mean-pooled-{size}x")
     for other in own["compressions"]:

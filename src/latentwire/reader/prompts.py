@@ -132,7 +132,7 @@ class Prompter:
             )
         context_text = example.context
         if cut:
-            context_text, kept = self._shorten(context, len(context) - cut)
+            context_text, kept = self.shorten(context, len(context) - cut)
             context, cut = kept, len(context) - len(kept)
         if scope == "context":
             return Prompt(example.id, self._before, Slot((context_text,), context), after, cut)
@@ -185,7 +185,7 @@ class Prompter:
     def _template_tokens(self, text: str) -> tuple[int, ...]:
         return self._tokens(text, special=self.layout.style == "chat")
 
-    def _shorten(self, ids: tuple[int, ...], limit: int) -> tuple[str, tuple[int, ...]]:
+    def shorten(self, ids: tuple[int, ...], limit: int) -> tuple[str, tuple[int, ...]]:
         """The longest leading text of `ids` in whole characters that is at most `limit` tokens, and those tokens."""
         text, kept = "", ids
         for size in range(limit, -1, -1):

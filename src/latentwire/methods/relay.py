@@ -1,0 +1,81 @@
+"""One model writes a summary, another reads it: what passing text between models costs and keeps.
+
+context ─ the writer's greedy summary, as many tokens as a latent has vectors ─▶ text ─ wire ─▶ the reader's tokens
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from latentwire.latent import Latent
+from latentwire.methods import METHODS, Method, id_tensor
+from latentwire.methods.text import text_latent, text_prefix, with_context
+from latentwire.reader import Prefix, Prompt, Reader, Slot
+from latentwire.reader.load import load_reader
+
+ASKED = "\n\nA short summary of the passage that keeps its names and numbers:"
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """A context and the most tokens of the reader that its summary may take."""
+
+    slot: Slot
+    budget: int
+
+
+@METHODS.register("relay")
+@dataclass
+class Relay(Method):
+    """A summary of the context in its place. Its writing counts as encoding.
+
+    Attributes:
+        writer: The model that writes, named as readers are; the reader itself if None.
+        compression: How many times fewer tokens than the context the summary has.
+        more: Tokens that it may have beside those.
+    """
+
+    writer: str | None = None
+    compression: float = 4.0
+    more: int = 0
+
+    def __post_init__(self) -> None:
+        self._writers: dict[str, Reader] = {}
+
+    def encode(self, slots: Sequence[Slot], reader: Reader) -> list[Latent]:
+        """Text of each slot with a summary as its context, at most `ceil(S / compression) + more` of the reader's tokens."""
+        works = [_Work(slot, math.ceil(len(slot.ids) / self.compression) + self.more) for slot in slots]
+        texts = dict.fromkeys(slot.context for slot in slots)
+        longest = max(work.budget for work in works)
+        written = dict(zip(texts, self._written(list(texts), reader, longest), strict=True))
+        return [text_latent(self._fitting(work, written[work.slot.context], reader), work.slot) for work in works]
+
+    def prefix(self, latents: Sequence[Latent], reader: Reader) -> Prefix:
+        """Embedded tokens of the summaries."""
+        return text_prefix(latents, reader)
+
+    @torch.no_grad()
+    def _written(self, texts: Sequence[str], reader: Reader, most: int) -> list[str]:
+        writer = self._writer(reader)
+        begin = writer.prompter.slot("", "", "").ids
+        prompts = []
+        for text in texts:
+            ids = (*begin, *writer.prompter.slot(text).ids, *writer.prompter.slot(ASKED).ids)
+            prompts.append(Prompt("", (), Slot((text,), ids), ()))
+        prefix = Prefix.stack([writer.embed(id_tensor(prompt.slot.ids)) for prompt in prompts])
+        state = writer.prefill(writer.lay_in(prompts, prefix), most)
+        return [answer.text for answer in writer.generate(state, most)]
+
+    def _writer(self, reader: Reader) -> Reader:
+        if self.writer in (None, reader.source):
+            return reader
+        if self.writer not in self._writers:
+            self._writers[str(self.writer)] = load_reader(str(self.writer))
+        return self._writers[str(self.writer)]
+
+    def _fitting(self, work: _Work, summary: str, reader: Reader) -> Slot:
+        """The slot with as much of the summary as its budget holds."""
+        text, _ = reader.prompter.shorten(reader.prompter.slot(summary).ids, work.budget)
+        return with_context(work.slot, text, reader)
