@@ -4,12 +4,14 @@ import torch
 
 from latentwire.config import Recipe
 from latentwire.data import Example
+from latentwire.dryrun_wire import wire_plan
 from latentwire.errors import MethodError, RecipeError
+from latentwire.memory import BYTES, activations, bytes_per_parameter, gib
 from latentwire.methods import METHODS
 from latentwire.methods.compressors import Basis
 from latentwire.methods.decoders import DECODERS
 from latentwire.methods.per_token import PerToken
-from latentwire.objectives import OBJECTIVES
+from latentwire.methods.wire import Wire
 from latentwire.pipeline import training_examples
 from latentwire.reader.cache import cache_bytes
 from latentwire.reader.load import meta_model
@@ -17,7 +19,6 @@ from latentwire.reader.prompts import ANCHOR, INSTRUCTION, WORKED_EXAMPLES
 from latentwire.schedule import count_steps
 from latentwire.specs import build
 
-BYTES = {"auto": 2, "bfloat16": 2, "float16": 2, "float32": 4}
 TEXT_BYTES_PER_TOKEN = 4.0
 
 
@@ -29,20 +30,22 @@ def plan(recipe: Recipe) -> dict[str, str | int | float]:
     Raises:
         ReaderError: The reader's configuration is neither here nor on the hub.
         DataError: The training data cannot be read.
-        RecipeError: Another method than `per_token`.
+        RecipeError: Another method than `per_token` and `wire`.
         MethodError: A code as wide as the embedding, or wider.
     """
+    method, examples = build(METHODS, recipe.method), training_examples(recipe)
+    tokens = estimated_tokens(recipe, examples)
+    if isinstance(method, Wire):
+        return {**wire_plan(recipe, method, tokens, len(examples)), **_work(recipe, examples, tokens)}
     model = meta_model(recipe.reader.name)
     vocab, wide = model.get_input_embeddings().weight.shape
     reader_parameters = sum(parameter.numel() for parameter in model.parameters())
     narrow, trained = _decoder(recipe, wide, vocab)
-    examples = training_examples(recipe)
-    tokens = estimated_tokens(recipe, examples)
     memory = {
-        "reader memory": reader_parameters * _bytes_per_parameter(recipe),
+        "reader memory": reader_parameters * bytes_per_parameter(recipe.reader),
         "decoder, gradient and optimiser memory": 16.0 * trained,
         "code tables": 2.0 * vocab * narrow * 4,
-        "activations of one micro-batch (estimate)": _activations(recipe, model, tokens / len(examples)),
+        "activations of one micro-batch (estimate)": activations(recipe, model, tokens / len(examples)),
         "key-value cache of one evaluation batch (estimate)": _cache(recipe, model, tokens / len(examples)),
     }
     return {
@@ -52,11 +55,17 @@ def plan(recipe: Recipe) -> dict[str, str | int | float]:
         "compression": round(wide / narrow, 3),
         "trained parameters": trained,
         "trained over table parameters": round(trained / (vocab * wide), 4),
+        **_work(recipe, examples, tokens),
+        **{name: gib(size) for name, size in memory.items()},
+        "all of it at once": gib(sum(memory.values())),
+    }
+
+
+def _work(recipe: Recipe, examples: list[Example], tokens: int) -> dict[str, str | int | float]:
+    return {
         "training examples": len(examples),
         "training tokens (estimate)": tokens,
         "steps": planned(recipe, len(examples), tokens),
-        **{name: _gib(size) for name, size in memory.items()},
-        "all of it at once": _gib(sum(memory.values())),
     }
 
 
@@ -80,7 +89,7 @@ def planned(recipe: Recipe, examples: int, tokens: int) -> int | str:
 def _decoder(recipe: Recipe, wide: int, vocab: int) -> tuple[int, int]:
     method = build(METHODS, recipe.method)
     if not isinstance(method, PerToken):
-        raise RecipeError(f"expected method per_token for a dry run, got {recipe.method['name']}")
+        raise RecipeError(f"expected method per_token or wire for a dry run, got {recipe.method['name']}")
     narrow = round(wide / method.compression) if method.width is None else method.width
     if not 1 <= narrow < wide:
         raise MethodError(
@@ -94,32 +103,7 @@ def _decoder(recipe: Recipe, wide: int, vocab: int) -> tuple[int, int]:
     return narrow, sum(parameter.numel() for parameter in decoder.parameters() if parameter.requires_grad)
 
 
-def _activations(recipe: Recipe, model: torch.nn.Module, tokens_per_example: float) -> float:
-    """Bytes kept for the backward pass through the reader: about 34 values of width D a token and layer.
-
-    Source: Korthikanti et al. 2022 (arXiv 2205.05198, equation 2), without the attention matrix, which is not kept.
-    """
-    if not any(OBJECTIVES[name].through_reader for name in recipe.objective.weights):
-        return 0.0
-    config = model.config
-    micro = recipe.train.micro_examples
-    rows = micro if isinstance(micro, int) else recipe.train.batch_examples
-    layers, wide = int(config.num_hidden_layers), int(config.hidden_size)  # type: ignore[union-attr,arg-type]
-    return 34.0 * rows * tokens_per_example * layers * wide * BYTES[recipe.reader.dtype] / 2
-
-
 def _cache(recipe: Recipe, model: torch.nn.Module, tokens_per_example: float) -> float:
     """Bytes of keys and values of an evaluation batch."""
     positions = tokens_per_example + recipe.eval.max_new_tokens
     return recipe.eval.batch * cache_bytes(model.config, positions, BYTES[recipe.reader.dtype])
-
-
-def _bytes_per_parameter(recipe: Recipe) -> float:
-    quantization = recipe.reader.quantization or {}
-    if quantization.get("load_in_4bit"):
-        return 0.5
-    return 1.0 if quantization.get("load_in_8bit") else float(BYTES[recipe.reader.dtype])
-
-
-def _gib(size: float) -> str:
-    return f"{size / 2**30:.2f} GiB"
