@@ -107,9 +107,10 @@ def _shorter(own: Spec, readers: Sequence[str]) -> Iterator[Rung]:
     may spend those positions on text.
     """
     size, task_tokens = own["compression"], own["task_tokens"]
+    counted_by = own["encoder"] or readers[0]  # a latent stands for the encoder's tokens, whoever reads it
     tuned = {"name": "tuned", "task_tokens": task_tokens}
-    cut = {"name": "truncated", "unit": "positions", "per_token": 1 / size}
-    drawn = {"name": "random_tokens", "compression": float(size)}
+    cut = {"name": "truncated", "unit": "positions", "per_token": 1 / size, "counted_by": counted_by}
+    drawn = {"name": "random_tokens", "compression": float(size), "counted_by": counted_by}
     pooled = {"name": "pooled", "compression": size}
     yield Rung(FLOOR_TUNED, {**tuned, "of": {"name": "no_context"}}, "tuned/no-context")
     yield Rung(TEXT_TUNED, {**tuned, "of": {"name": "full_text"}}, "tuned/full-text")
@@ -119,6 +120,7 @@ def _shorter(own: Spec, readers: Sequence[str]) -> Iterator[Rung]:
     yield Rung(f"random tokens {size}x, tuned", {**tuned, "of": drawn}, f"tuned/random-tokens-{size}x")
     for writer in readers:
         summary = {"name": "relay", "writer": writer, "compression": float(size), "more": task_tokens}
+        summary["counted_by"] = counted_by
         yield Rung(f"summary {size}x by {writer.rsplit('/', 1)[-1]}", summary)
     yield Rung(f"mean-pooled {size}x", pooled)
     yield Rung(f"mean-pooled {size}x, tuned", {**tuned, "of": pooled}, f"tuned/mean-pooled-{size}x")

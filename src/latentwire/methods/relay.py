@@ -11,7 +11,7 @@ import torch
 
 from latentwire.latent import Latent
 from latentwire.methods import METHODS, Method, id_tensor
-from latentwire.methods.text import text_latent, text_prefix, with_context
+from latentwire.methods.text import text_latent, text_prefix, tokens_of, with_context
 from latentwire.reader import Prefix, Prompt, Reader, Slot
 from latentwire.reader.load import load_reader
 
@@ -35,18 +35,23 @@ class Relay(Method):
         writer: The model that writes, named as readers are; the reader itself if None.
         compression: How many times fewer tokens than the context the summary has.
         more: Tokens that it may have beside those.
+        counted_by: Name of the reader whose tokens of the context are counted; the reader itself if None.
     """
 
     writer: str | None = None
     compression: float = 4.0
     more: int = 0
+    counted_by: str | None = None
 
     def __post_init__(self) -> None:
         self._writers: dict[str, Reader] = {}
 
     def encode(self, slots: Sequence[Slot], reader: Reader) -> list[Latent]:
         """Text of each slot with a summary as its context, at most `ceil(S / compression) + more` of the reader's tokens."""
-        works = [_Work(slot, math.ceil(len(slot.ids) / self.compression) + self.more) for slot in slots]
+        sizes = [tokens_of(slot, reader, self.counted_by) for slot in slots]
+        works = [
+            _Work(slot, math.ceil(size / self.compression) + self.more) for slot, size in zip(slots, sizes, strict=True)
+        ]
         texts = dict.fromkeys(slot.context for slot in slots)
         longest = max(work.budget for work in works)
         written = dict(zip(texts, self._written(list(texts), reader, longest), strict=True))

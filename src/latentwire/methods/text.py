@@ -12,6 +12,7 @@ from latentwire.codecs import ids_codec
 from latentwire.latent import Latent, expect_space
 from latentwire.methods import METHODS, Method, id_tensor
 from latentwire.reader import Prefix, Reader, Slot
+from latentwire.reader.load import token_counter
 
 SEPARATOR = b"\xff"  # a byte that UTF-8 text never holds
 SPACE = "text"
@@ -85,11 +86,13 @@ class Truncated(Method):
         unit: What the budget counts: UTF-8 bytes or reader positions.
         per_token: Budget for each token of the whole slot, in that unit; a last part of a token counts as one.
         more: What is added to the budget of the slot.
+        counted_by: Name of the reader whose tokens are counted; the reader itself if None.
     """
 
     unit: Literal["bytes", "positions"] = "positions"
     per_token: float = 1.0
     more: int = 0
+    counted_by: str | None = None
 
     def encode(self, slots: Sequence[Slot], reader: Reader) -> list[Latent]:
         """Text with the longest leading part of the context that stays within the budget."""
@@ -106,7 +109,7 @@ class Truncated(Method):
         ]
 
     def _cut(self, slot: Slot, reader: Reader) -> Slot:
-        budget = math.ceil(self.per_token * len(slot.ids)) + self.more
+        budget = math.ceil(self.per_token * tokens_of(slot, reader, self.counted_by)) + self.more
         words = slot.context.split(" ")
         low, high = 0, len(words)
         while low < high:
@@ -127,28 +130,29 @@ class RandomTokens(Method):
     Attributes:
         compression: One of so many tokens is kept, rounded up.
         more: Tokens that are kept beside those.
+        counted_by: Name of the reader whose tokens are counted; the reader itself if None.
         seed: Seed of the draw, which also depends on the tokens.
     """
 
     compression: float = 4.0
     more: int = 0
+    counted_by: str | None = None
     seed: int = 0
 
     def encode(self, slots: Sequence[Slot], reader: Reader) -> list[Latent]:
         """Ids `[ceil(S / compression) + more, 1]`, at most all."""
         codec, space = ids_codec(reader.vocab_size), f"ids-{reader.fingerprint}"
-        return [Latent(self._drawn(slot)[:, None], codec, space, len(slot.ids)) for slot in slots]
+        return [Latent(self._drawn(slot, reader)[:, None], codec, space, len(slot.ids)) for slot in slots]
 
     def prefix(self, latents: Sequence[Latent], reader: Reader) -> Prefix:
         """Embedded ids."""
         return TokenIds().prefix(latents, reader)
 
-    def _drawn(self, slot: Slot) -> npt.NDArray[np.uint32]:
+    def _drawn(self, slot: Slot, reader: Reader) -> npt.NDArray[np.uint32]:
         ids = np.array(slot.ids, dtype=np.uint32)
         draw = np.random.default_rng([self.seed, *slot.ids])
-        kept = draw.choice(
-            len(ids), size=min(len(ids), math.ceil(len(ids) / self.compression) + self.more), replace=False
-        )
+        size = math.ceil(tokens_of(slot, reader, self.counted_by) / self.compression) + self.more
+        kept = draw.choice(len(ids), size=min(len(ids), size), replace=False)
         return ids[np.sort(kept)]
 
 
@@ -156,3 +160,8 @@ def with_context(slot: Slot, context: str, reader: Reader) -> Slot:
     """The slot with another context in its place."""
     middle = len(slot.pieces) // 2
     return reader.prompter.slot(*slot.pieces[:middle], context, *slot.pieces[middle + 1 :])
+
+
+def tokens_of(slot: Slot, reader: Reader, counted_by: str | None) -> int:
+    """Tokens of a slot, in the reader's count or in another's: what shortens one reader's tokens is fed to others."""
+    return len(slot.ids) if counted_by in (None, reader.source) else token_counter(str(counted_by))(slot.text)

@@ -7,7 +7,9 @@ A tokenizer without a pad token uses EOS as pad; padding is masked everywhere, s
 
 import importlib.util
 import inspect
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +114,19 @@ def load_model(
     else:
         chosen, reason = choose_dtype(load, fingerprint, place)
     return Loaded(load(chosen), tokenizer, str(folder), fingerprint, reason)
+
+
+@cache
+def token_counter(name: str) -> Callable[[str], int]:
+    """How many tokens a reader's tokenizer makes of a text, without the reader.
+
+    Raises:
+        ReaderError: It cannot be found.
+    """
+    tokenizer = load_tokenizer(_folder(name), name)
+    return lambda text: len(
+        tokenizer(text, add_special_tokens=False, verbose=False, split_special_tokens=True)["input_ids"]
+    )
 
 
 def meta_model(path_or_id: str) -> Any:
