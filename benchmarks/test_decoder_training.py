@@ -10,7 +10,7 @@ from latentwire.config import ObjectiveSpec, TrainSpec
 from latentwire.corpus import ROWS_PER_TOKEN, Corpus
 from latentwire.methods.per_token import PerToken
 from latentwire.reader.load import load_reader
-from latentwire.train import Hooks, fit, start
+from latentwire.train import CLIP, Hooks, fit, start
 
 ROUNDS = 3
 STEPS = 3
@@ -55,7 +55,7 @@ def plain_loop(reader, method, corpus, spec, fused):
         loss = (torch.from_numpy(weights).float() * errors).sum() / method.total_variance
         optimizer.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(decoder.parameters(), spec.clip)
+        torch.nn.utils.clip_grad_norm_(decoder.parameters(), CLIP)
         optimizer.step()
     return decoder
 
