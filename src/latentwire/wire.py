@@ -5,15 +5,16 @@ texts ─ encode ─▶ latents ─ prefix ─▶ Prefix ─ reader.answer(prefi
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError
 
-from latentwire.errors import WireError
-from latentwire.latent import Latent
+from latentwire.errors import LatentError, WireError
+from latentwire.latent import Latent, expect_space
 from latentwire.methods.wire import Wire as WireMethod
 from latentwire.reader import Layout, Prefix, Reader
 from latentwire.reader.checkpoint import first_line
@@ -107,7 +108,29 @@ class Wire:
         Raises:
             MethodError: An empty text, or a compression that the wire does not serve.
         """
-        return self.method.encode_texts(texts, compression or self.method.compression)
+        windows = [self.method.source.windows(text) for text in texts]
+        return self.method.encode_windows(windows, compression or self.method.compression)
+
+    def append(self, latent: Latent, text: str, added: str, compression: int | None = None) -> Latent:
+        """The latent of `text + added` from that of `text`: only windows that the addition changes are encoded.
+
+        Raises:
+            LatentError: The latent is of another wire, or of another text or compression.
+        """
+        size = compression or self.method.compression
+        expect_space([latent], self.method.space)
+        before, after = self.method.source.windows(text), self.method.source.windows(text + added)
+        if len(latent.payload) != sum(-(-len(window) // size) for window in before):
+            raise LatentError(
+                f"expected the latent of that text at {size}x, got one of {len(latent.payload)} vectors; give the text that it"
+                " was made of, and its compression"
+            )
+        kept = 0
+        while kept < len(before) and before[kept] == after[kept]:
+            kept += 1
+        old = latent.payload[: sum(-(-len(window) // size) for window in before[:kept])]
+        new = [one.payload for one in self.method.encode_windows([after[kept:]], size)] if after[kept:] else []
+        return replace(latent, payload=np.concatenate([old, *new]), source_tokens=sum(map(len, after)))
 
     @torch.no_grad()
     def prefix(self, pieces: Sequence[Latent | str], reader: Reader) -> Prefix:

@@ -7,7 +7,7 @@ context ─ encoder's windows ─▶ features ─ Latents ─▶ latents [M, d] 
 import hashlib
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -86,28 +86,26 @@ class Wire(Method):
 
     def encode(self, slots: Sequence[Slot], reader: Reader) -> list[Latent]:
         """Latents `[M, d]` of each slot's text; the reader does not matter."""
-        return self.encode_texts([slot.text for slot in slots], self.compression, [len(slot.ids) for slot in slots])
+        windows = [self.source.windows(slot.text) for slot in slots]
+        found = self.encode_windows(windows, self.compression)
+        return [replace(latent, source_tokens=len(slot.ids)) for latent, slot in zip(found, slots, strict=True)]
 
     @torch.no_grad()
-    def encode_texts(
-        self, texts: Sequence[str], compression: int, source_tokens: Sequence[int] | None = None
-    ) -> list[Latent]:
-        """Latents `[M, d]` of texts; `source_tokens` says how many tokens each stands for, the encoder's own if None.
+    def encode_windows(self, texts: Sequence[Sequence[Window]], compression: int) -> list[Latent]:
+        """Latents `[M, d]` of texts, each given by its windows (`source.windows`).
 
         Raises:
-            MethodError: An empty text, or a compression that the wire does not serve.
+            MethodError: A compression that the wire does not serve.
         """
         if compression not in self.compressions:
             raise MethodError(
                 f"expected a compression of {', '.join(map(str, self.compressions))}, got {compression}; choose one of"
                 " those, or train a wire for it"
             )
-        windows = [self.source.windows(text) for text in texts]
-        sizes = source_tokens or [sum(map(len, parts)) for parts in windows]
         space = self.space
         return [
-            Latent(row.cpu().numpy(), self.wire_dtype, space, size)
-            for row, size in zip(self._latents(windows, compression), sizes, strict=True)
+            Latent(row.cpu().numpy(), self.wire_dtype, space, sum(map(len, windows)))
+            for row, windows in zip(self._latents(texts, compression), texts, strict=True)
         ]
 
     def prefix(self, latents: Sequence[Latent], reader: Reader) -> Prefix:
