@@ -107,7 +107,7 @@ def test_training_loss_equals_the_ladders_on_the_same_example(family):
     method.prepare(reader, corpus.counts)
     feed = Feed(method, corpus, TrainSpec(precision="fp32"), Balance({"answer_ce": 1.0}), Hooks().task)
     goal = OBJECTIVES["answer_ce"]
-    (batch,) = feed.batches([goal], 0)
+    ((batch, _),) = feed.batches([goal], 0)
     trained = float(goal.loss(batch).detach())
     measured = Evaluator(reader, EXAMPLES[:1], 1, 4).run("mlp", method, "prompt").outcomes[0].answer_nll
     assert trained == pytest.approx(measured, abs=1e-4)

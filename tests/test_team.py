@@ -4,14 +4,18 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from latentwire.team import Team
+from test_cli import call
 from test_wire_run import RECIPE as WIRE
 from tiny import save_tiny
 
+LAUNCH = Path(__file__).parent.parent / "recipes" / "launch"
 STAGE1 = """
 name: tiny
 data: {{train: [{{name: facts}}], eval: {{name: facts}}, limit: 10, eval_limit: 4}}
@@ -29,11 +33,9 @@ def readers(tmp_path_factory):
     return {"first": save_tiny(folder / "tiny-llama", "llama"), "second": save_tiny(folder / "tiny-gemma", "gemma3")}
 
 
-def trained(folder, recipe, processes, *overrides):
-    """Weights and log of a training by so many processes."""
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", str(processes)]
-    command = [*launch, "--mixed_precision", "no", "--dynamo_backend", "no", "--num_machines", "1"]
-    command += ["--multi_gpu"] if processes > 1 else ["--cpu"]  # without a GPU as well
+def trained(folder, recipe, launch, *overrides):
+    """Weights and log of a training by the processes that a file of recipes/launch starts, on the CPU."""
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(LAUNCH / f"{launch}.yaml")]
     command += ["--main_process_port", "0", "-m", "latentwire", "train", str(recipe), *overrides, "--out", str(folder)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "LATENTWIRE_CACHE": str(folder / "cache")}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
@@ -47,11 +49,35 @@ def trained(folder, recipe, processes, *overrides):
 def test_two_processes_train_as_one_does(recipe, overrides, readers, tmp_path):
     path = tmp_path / "recipe.yaml"
     path.write_text(recipe.format(**readers))
-    one, losses = trained(tmp_path / "one", path, 1, *overrides)
-    two, others = trained(tmp_path / "two", path, 2, *overrides)
+    one, losses = trained(tmp_path / "one", path, "one_gpu", *overrides)
+    two, others = trained(tmp_path / "two", path, "ddp", *overrides)
     assert len(losses) == len(others) > 1
     for found, expected in zip(others, losses, strict=True):
         assert found == pytest.approx(expected, rel=1e-4)
     assert one.keys() == two.keys()
     for name, tensor in one.items():
         torch.testing.assert_close(two[name], tensor, atol=1e-4, rtol=1e-3)
+
+
+def test_frozen_layers_that_are_shared_out_train_the_same(readers, tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(WIRE.format(**readers))
+    few = [
+        "train.micro_examples=4",
+        "train.batch_examples=12",
+        "train.steps=3",
+        *FEW[1:],
+    ]  # one process has less to read
+    one, losses = trained(tmp_path / "one", path, "one_gpu", *few)
+    two, others = trained(tmp_path / "two", path, "fsdp2", *few)
+    assert [found["answer_ce"] for found in others] == pytest.approx([found["answer_ce"] for found in losses], rel=1e-4)
+    for name, tensor in one.items():
+        torch.testing.assert_close(two[name], tensor, atol=1e-4, rtol=1e-3)
+
+
+def test_shared_out_models_are_refused_where_one_process_would_evaluate(readers, tmp_path, monkeypatch, capsys):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(STAGE1.format(**readers))
+    monkeypatch.setattr("latentwire.pipeline.team", lambda: Team(0, 2, shards=True))
+    code, _, words = call(capsys, "run", path, "--out", tmp_path)
+    assert (code, "expected 'latentwire train'" in words) == (2, True)

@@ -208,6 +208,7 @@ def doctor(as_json: Json = False) -> None:
 def _run(
     recipe: Recipe, folder: Path, force: bool, resume: bool, baselines: Path | None, cache_limit: float
 ) -> list[Row]:
+    pipeline.refuse_shards()
     lent = finished_rungs(baselines)  # before --force empties a folder that may be the same
     with Run(folder, team().writes) as opened:
         stage, _ = _train(recipe, opened, force, resume, cache_limit)

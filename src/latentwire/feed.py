@@ -49,21 +49,26 @@ class Feed:
         """The frozen reader."""
         return self.corpus.reader
 
-    def batches(self, goals: Sequence[Objective], step: int, team: Team = ALONE) -> Iterator[Batch]:
+    def batches(self, goals: Sequence[Objective], step: int, team: Team = ALONE) -> Iterator[tuple[Batch, bool]]:
         """The step's batches for objectives that need the same kind, made one at a time: this process' share of them.
 
+        With each comes whether it counts: where processes must read in step, one that has no further batch reads one again.
         A token batch is one for all, since it holds each token once.
         """
         kind = goals[0].needs
         if kind == "tokens":
-            yield self._token_batch(step, any(goal.metric for goal in goals))
+            yield self._token_batch(step, any(goal.metric for goal in goals)), True
             return
         chosen = self.corpus.batch(step, self.spec.batch_examples)
         if kind == "rollouts":
             self._refresh_rollouts(step)
         labels = self.rollouts if kind == "rollouts" else self.corpus.labels
-        for start in range(team.rank * self.spec.micro, len(chosen), team.size * self.spec.micro):
-            yield self._example_batch(chosen[start : start + self.spec.micro], labels)
+        parts = [chosen[start : start + self.spec.micro] for start in range(0, len(chosen), self.spec.micro)]
+        own = [(part, True) for part in parts[team.rank :: team.size]]
+        if team.shards and len(own) < -(-len(parts) // team.size):
+            own.append((parts[0], False))
+        for part, counts in own:
+            yield self._example_batch(part, labels), counts
 
     def names(self, step: int) -> list[str]:
         """Ids of the step's examples."""

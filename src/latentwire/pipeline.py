@@ -148,6 +148,15 @@ def refuse_begun(run: Run, resume: bool) -> None:
         raise RunError(f"{run.folder} holds a run already; add --resume to go on with it or --force to replace it")
 
 
+def refuse_shards() -> None:
+    """Raise `RecipeError` where frozen models are shared out among processes, so that one alone cannot evaluate."""
+    if team().shards:
+        raise RecipeError(
+            "expected 'latentwire train' where frozen models are shared out (FSDP), got a command that evaluates too; train,"
+            " then call 'latentwire eval' in one process, with reader.device_map=auto where a reader does not fit"
+        )
+
+
 def train(
     stage: Stage,
     run: Run,
@@ -189,6 +198,8 @@ def train(
     trained = Trained(0, 0.0, len(stage.corpora[0].examples), {})
     if facts["decoder_parameters"]:
         _gather(method, stage, progress)
+        for corpus in stage.corpora:
+            team().share_out(corpus.reader.model)
         trained = fit(method, stage.corpora, recipe.objective, recipe.train, hooks)
     run.save_weights(method.tensors())
     if run.writes and method.publish(run.folder / WIRE, [corpus.reader for corpus in stage.corpora]):

@@ -4,12 +4,16 @@ accelerate launch --multi_gpu --num_processes N -m latentwire ... ─▶ N proce
 one sum of gradients a step, one process that writes.
 """
 
+import os
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import torch
 from accelerate import PartialState
 from torch import Tensor
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 
 
 @dataclass(frozen=True)
@@ -19,10 +23,12 @@ class Team:
     Attributes:
         rank: Number of this process, from 0.
         size: How many there are.
+        shards: Whether the layers of frozen models are shared out among them (FSDP2), so that all must read in step.
     """
 
     rank: int = 0
     size: int = 1
+    shards: bool = False
 
     @property
     def writes(self) -> bool:
@@ -34,6 +40,16 @@ class Team:
         if self.size > 1:
             torch.distributed.all_reduce(values)
         return values
+
+    def share_out(self, model: Any) -> None:
+        """Keep this process' part of each layer of a frozen model; the others' parts come when the layer is used.
+
+        Source: Zhao et al. 2023, PyTorch FSDP (arXiv 2304.11277), in torch's second form. Embeddings and head stay whole.
+        """
+        if self.shards:
+            mesh = init_device_mesh(model.device.type, (self.size,))
+            for layer in model.get_decoder().layers:
+                fully_shard(layer, mesh=mesh)
 
     def wait(self) -> None:
         """Until all have come here."""
@@ -48,4 +64,5 @@ ALONE = Team()
 def team() -> Team:
     """The processes that `accelerate launch` started, or this one alone; without a GPU they speak by gloo."""
     state = PartialState(cpu=not torch.cuda.is_available())
-    return Team(state.process_index, state.num_processes)
+    shards = state.num_processes > 1 and os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
+    return Team(state.process_index, state.num_processes, shards)

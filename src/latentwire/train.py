@@ -183,8 +183,10 @@ class _Loop:
         means: dict[str, Gradient] = {}
         for kind in dict.fromkeys(goal.needs for goal in self.objectives):
             goals = [goal for goal in self.objectives if goal.needs == kind]
-            for batch in self.feed.batches(goals, self.step, self.team):
+            for batch, counts in self.feed.batches(goals, self.step, self.team):
                 for goal, gradient, value in self._gradients(goals, batch):
+                    if not counts:
+                        continue
                     size = goal.size(batch)
                     sizes[goal.name] += size
                     share = size / sizes[goal.name]
