@@ -10,6 +10,7 @@ from latentwire.corpus import Corpus
 from latentwire.data import DATASETS
 from latentwire.evaluate import Evaluator
 from latentwire.feed import Feed
+from latentwire.methods import METHODS
 from latentwire.methods.per_token import PerToken
 from latentwire.objectives import OBJECTIVES, ExampleBatch, TokenBatch
 from latentwire.reader import IGNORE, Prefix
@@ -64,6 +65,26 @@ def test_loss_equals_a_naive_computation_in_any_chunk_size(name, family, monkeyp
     assert loss == pytest.approx(naive(name, batch), rel=1e-3, abs=1e-4)
     monkeypatch.setattr("latentwire.objectives.LOGIT_BYTES", 4 * 3 * batch.reader.vocab_size)
     assert float(OBJECTIVES[name].loss(batch).detach()) == pytest.approx(loss, rel=1e-5)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("name", ["answer_ce", "answer_kl", "on_policy_kl"])
+def test_a_shorter_prompt_is_compared_with_the_true_one_where_the_answer_stands(name, family):
+    reader = tiny_reader(family)
+    corpus = Corpus(reader, EXAMPLES, "context", 0)
+    slots = [prompt.slot for prompt in corpus.prompts]
+    pooled = METHODS["pooled"](compression=4)
+    rows = Prefix.stack([reader.embed(torch.tensor(slot.ids)) for slot in slots])
+    inputs = [reader.lay_in(corpus.prompts, one) for one in (pooled.prefix(pooled.encode(slots, reader), reader), rows)]
+    batch = ExampleBatch(reader, corpus.prompts, *inputs, reader.pad_labels(corpus.labels))
+    total, count = 0.0, 0
+    for row, ids in enumerate(corpus.labels):
+        logits, true = (naive_logits(reader, one, row, ids).log_softmax(-1)[-len(ids) :] for one in inputs)
+        for place, label in enumerate(ids):
+            kl = (true[place].exp() * (true[place] - logits[place])).sum()
+            total += float(-logits[place, label] if name == "answer_ce" else kl)
+            count += 1
+    assert float(OBJECTIVES[name].loss(batch)) == pytest.approx(total / count, rel=1e-3)
 
 
 @pytest.mark.parametrize("name", ON_EXAMPLES)

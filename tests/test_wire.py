@@ -1,5 +1,6 @@
 """The wire method on tiny readers: where it starts, what it promises at window borders, and what training sees."""
 
+import copy
 import math
 
 import numpy as np
@@ -222,3 +223,34 @@ def test_training_lets_contexts_stand_among_others_of_the_step():
     again = prepared(reader, moved=True, company=1.0)
     again.draw(0, 3)
     assert [len(row) - 2 for row in again.training_prefix([*slots, slots[0]], reader).rows()] == counts
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_training_of_two_readers_resumed_is_bitwise_the_same(precision, tmp_path):
+    spec = SPEC.model_copy(update={"steps": 8, "precision": precision})
+
+    def trained(hooks):
+        corpora = [Corpus(tiny_reader(family, shots=0), EXAMPLES, "context", 0) for family in ("llama", "gemma3")]
+        method = Wire(hidden=16, task_tokens=2, company=0.5)
+        start(method, corpora, spec, hooks)
+        method.gather([prompt.slot for prompt in corpora[0].prompts], tmp_path, 64 * MIB, lambda done, remark: None)
+        fit(method, corpora, ObjectiveSpec(weights={"answer_ce": 0.5, "on_policy_kl": 0.5}), spec, hooks)
+        method._store.close()
+        return method.tensors()
+
+    whole, kept = trained(Hooks()), {}
+
+    def remember(done, remark):
+        kept["step"] = round(done * 8)
+
+    hooks = Hooks(
+        checkpoint=lambda state: kept.update(state=copy.deepcopy(state)),
+        task=lambda words: remember if words == "training" else lambda done, remark: None,
+        interrupted=lambda: kept.get("step") == 5,
+    )
+    with pytest.raises(KeyboardInterrupt):
+        trained(hooks)
+    assert kept["state"]["step"] == 5
+    resumed = trained(Hooks(resume=kept["state"]))
+    for name, tensor in whole.items():
+        assert torch.equal(tensor, resumed[name]), name

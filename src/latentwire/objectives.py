@@ -165,7 +165,7 @@ def prompt_answer_ce(batch: ExampleBatch) -> Tensor:
 @objective("answer_kl", needs="examples")
 def answer_kl(batch: ExampleBatch) -> Tensor:
     """KL from the same reader reading the true prompt, at the gold answer's positions."""
-    return divergence(batch.reader, batch.true_hidden, batch.hidden, batch.answer_labels)
+    return _answer_divergence(batch)
 
 
 @objective("on_policy_kl", needs="rollouts")
@@ -174,7 +174,13 @@ def on_policy_kl(batch: ExampleBatch) -> Tensor:
 
     Source: Agarwal et al. 2024, On-Policy Distillation (arXiv 2306.13649, section 3), with forward KL.
     """
-    return divergence(batch.reader, batch.true_hidden, batch.hidden, batch.answer_labels)
+    return _answer_divergence(batch)
+
+
+def _answer_divergence(batch: ExampleBatch) -> Tensor:
+    """Prompts may differ in length; answers stand at the end of both."""
+    size = batch.labels.shape[1]
+    return divergence(batch.reader, batch.true_hidden[:, -size:], batch.hidden[:, -size:], batch.labels)
 
 
 def cross_entropy(reader: Reader, hidden: Tensor, labels: Tensor) -> Tensor:
