@@ -75,6 +75,25 @@ def test_a_batch_equals_its_rows_where_the_answer_leaves_the_sliding_window():
 
 
 @torch.no_grad()
+def test_training_reads_the_same_near_the_end_of_a_sliding_window():
+    """Padding between the parts of a row must not push its beginning out of the window."""
+    model, tokenizer = tiny_model("gemma3")
+    examples = [example for example in QUESTIONS for _ in range(2)]
+    prompts = [tiny_reader("gemma3").prompt(example, "context") for example in examples]
+    longest = max(len(prompt.ids) for prompt in prompts)
+    for spare in (1, 12, 60):
+        config = copy.deepcopy(model.config)
+        config.sliding_window = longest + spare
+        wide = Gemma3ForCausalLM(config)
+        wide.load_state_dict(model.state_dict())
+        reader = Reader(wide, tokenizer, "wide", Layout("plain", 1), "wide")
+        labels = reader.pad_labels([reader.prompter.labels(example.answers[0]) for example in examples])
+        inputs = true_inputs(reader, prompts)
+        due = reader.append(inputs, labels).mask
+        close(reader.forced_states(inputs, labels)[due], reader.hidden_states(reader.append(inputs, labels))[due])
+
+
+@torch.no_grad()
 def test_padding_on_the_left_changes_nothing(reader):
     inputs = true_inputs(reader, prompts_of(reader))
     rows, _, width = inputs.embeds.shape

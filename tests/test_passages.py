@@ -2,7 +2,7 @@
 
 import pytest
 
-from latentwire.data import DATASETS, Example
+from latentwire.data import DATASETS, Example, refuse_overlap
 from latentwire.data.passages import CONTINUE, CUE_WORDS, Passages
 from latentwire.errors import DataError
 
@@ -54,3 +54,10 @@ def test_limits_and_empty_requests_are_clear_errors():
         Passages(of=FACTS, read=8).examples("train", 0, 99)
     with pytest.raises(DataError, match="raise quotes, words or both"):
         Passages(of=FACTS, read=8, quotes=0, continuations=0).examples("train", 0, None)
+
+
+def test_a_cut_text_is_known_by_the_whole_that_it_was_cut_from():
+    whole = DATASETS["facts"](questions_per_passage=4).examples("train", 0, 8)
+    cut = Passages(of=FACTS, read=8, quotes=0, continuations=1).examples("train", 0, None)
+    with pytest.raises(DataError, match="same context"):
+        refuse_overlap(cut, whole)

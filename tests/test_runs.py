@@ -99,6 +99,14 @@ def test_identity_of_a_training_ignores_evaluation_and_verdict_only():
     assert training_identity(make_recipe({**RECIPE, "data": {"limit": 3}}), "reader") != base
     assert training_identity(make_recipe({**RECIPE, "train": {"lr": 0.5}}), "reader") != base
     assert training_identity(make_recipe(RECIPE), "another reader") != base
+    placed = {
+        **RECIPE,
+        "reader": {**RECIPE["reader"], "device": "cuda:1", "device_map": "auto"},
+        "train": {"micro_examples": 2},
+    }
+    assert training_identity(make_recipe(placed), "reader") == base
+    joined = {**RECIPE, "further_readers": [{"name": "other", "shots": 1}]}
+    assert training_identity(make_recipe(joined), "reader") != base
 
 
 def test_identity_of_a_training_holds_the_scope_that_its_prompts_are_laid_out_in():

@@ -62,12 +62,12 @@ def test_two_processes_train_as_one_does(recipe, overrides, readers, tmp_path):
 def test_frozen_layers_that_are_shared_out_train_the_same(readers, tmp_path):
     path = tmp_path / "recipe.yaml"
     path.write_text(WIRE.format(**readers))
-    few = [
-        "train.micro_examples=4",
-        "train.batch_examples=12",
-        "train.steps=3",
-        *FEW[1:],
-    ]  # one process has less to read
+    few = ["train.micro_examples=4", "train.batch_examples=12", "train.steps=3"]  # one process has less to read
+    few += [
+        "data.train=[{name: facts, questions_per_passage: 2}]",
+        "method.company=0.5",
+    ]  # readings differ in structure
+    few += ["eval.rungs=[no context, full text, raw embeddings, wire 4x, 'no context, tuned', 'full text, tuned']"]
     one, losses = trained(tmp_path / "one", path, "one_gpu", *few)
     two, others = trained(tmp_path / "two", path, "fsdp2", *few)
     assert [found["answer_ce"] for found in others] == pytest.approx([found["answer_ce"] for found in losses], rel=1e-4)

@@ -190,3 +190,17 @@ def test_appending_encodes_what_is_new_and_gives_the_latent_of_the_whole(trained
     assert read == windows[-len(read) :]
     with pytest.raises(LatentError, match="expected the latent of that text"):
         wire.append(latent, TEXT, added, compression)
+
+
+def test_files_of_two_trainings_are_refused(folder):
+    weights = load_file(folder / "latents.safetensors")
+    weights["mix.bias"] += 1
+    save_file(weights, folder / "latents.safetensors")
+    with pytest.raises(WireError, match="of two trainings"):
+        lw.Wire.load(folder)
+
+
+def test_a_config_without_its_parts_is_refused(folder):
+    (folder / "config.json").write_text('{"format": 1, "readers": {}}')
+    with pytest.raises(WireError, match="expected a whole"):
+        lw.Wire.load(folder)

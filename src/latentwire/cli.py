@@ -134,6 +134,8 @@ def sweep(
     as_json: Json = False,
 ) -> None:
     """Run a grid of overrides and report it as one table and plot."""
+    if team().size > 1:
+        raise RecipeError("expected a sweep in one process, got several; sweep without accelerate launch")
     base = load_recipe(recipe)
     points: list[SweepPoint] = []
     for overrides in combinations(grid):

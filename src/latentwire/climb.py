@@ -83,7 +83,7 @@ def _climb(
 ) -> list[RungResult]:
     """Results of one reader: those that are there, then the others."""
     recipe, reader = stage.recipe, corpus.reader
-    asked = asking_hash(recipe, reader.fingerprint)
+    asked = asking_hash(recipe, recipe.readers[stage.corpora.index(corpus)], reader.fingerprint)
     done = [line for line in begun if line["asked"] == asked]
     if not done:
         done = borrowed(lent, asked, recipe.eval.scopes, [climber.rung for climber in climbers.values()])

@@ -138,6 +138,13 @@ class Recipe(_Part):
     eval: EvalSpec = EvalSpec()
     verdict: VerdictSpec = VerdictSpec.model_validate({})
 
+    @model_validator(mode="after")
+    def _named_apart(self) -> "Recipe":
+        names = [Path(reader.name).name for reader in self.readers]
+        if len(set(names)) < len(names):
+            raise ValueError(f"further_readers: expected names that differ in their last part, got {', '.join(names)}")
+        return self
+
     @property
     def readers(self) -> tuple[ReaderSpec, ...]:
         """All readers, the first one first."""

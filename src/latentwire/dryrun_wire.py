@@ -24,10 +24,10 @@ def wire_plan(recipe: Recipe, method: Wire, tokens: int, examples: int) -> dict[
     models = {spec.name: (spec, meta_model(spec.name)) for spec in recipe.readers}
     source = method.encoder or recipe.reader.name
     encoder = models[source][1] if source in models else meta_model(source)
-    layers = len(method.layers or range(min(MAX_LAYERS, encoder.config.num_hidden_layers + 1)))
+    kept = len(method.layers or range(min(MAX_LAYERS, encoder.config.num_hidden_layers + 1)))
     with torch.device("meta"):
         merges = len(method.compressions) - 1
-        latents = Latents(_width(encoder), layers, method.compressions[0], merges, method.hidden)
+        latents = Latents(_width(encoder), kept, method.compressions[0], merges, method.hidden)
         adapters = {name: _adapter(encoder, model, method) for name, (_, model) in models.items()}
     trained = {"encoder's latents": _count(latents)} | {
         f"adapter of {name}": _count(one) for name, one in adapters.items()
@@ -36,10 +36,12 @@ def wire_plan(recipe: Recipe, method: Wire, tokens: int, examples: int) -> dict[
     if source not in models:
         weights[source] = _count(encoder) * BYTES[recipe.reader.dtype]
     positions = tokens / examples / method.compressions[0] + method.task_tokens
-    moving = 16.0 * sum(trained.values()) + max(
-        _passing(recipe, spec, model, positions) for spec, model in models.values()
-    )
-    features = 2.0 * tokens / method.compressions[0] * layers * _width(encoder)
+    text = tokens / examples + method.task_tokens  # what the tuned text rungs read
+    passing = max(_passing(recipe, spec, model, text) for spec, model in models.values())
+    moving = 16.0 * sum(trained.values()) + passing
+    layers_of = [_count(model.get_decoder().layers) * bytes_per_parameter(spec) for spec, model in models.values()]
+    shared = sum(weights.values()) - sum(layers_of) * (1 - 1 / SHARDS)
+    features = 2.0 * tokens / method.compressions[0] * kept * _width(encoder)
     return {
         **{f"parameters of {name}": _count(model) for name, (_, model) in models.items()},
         **{f"trained parameters, {name}": count for name, count in trained.items()},
@@ -48,7 +50,7 @@ def wire_plan(recipe: Recipe, method: Wire, tokens: int, examples: int) -> dict[
         **{f"frozen weights of {name}": gib(size) for name, size in weights.items()},
         "trained, gradient, optimiser and activations": gib(moving),
         "memory per process, everything in each (DDP)": gib(sum(weights.values()) + moving),
-        f"memory per process, frozen weights over {SHARDS} (FSDP2)": gib(sum(weights.values()) / SHARDS + moving),
+        f"memory per process, frozen layers over {SHARDS} (FSDP2)": gib(shared + moving),
     }
 
 

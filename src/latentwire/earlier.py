@@ -16,6 +16,7 @@ from latentwire.reader import Scope
 from latentwire.rungs import Rung
 from latentwire.runs import FORMAT, Run
 from latentwire.specs import build
+from latentwire.team import team
 
 log = logging.getLogger("latentwire")
 LADDER = "ladder.jsonl"
@@ -37,12 +38,12 @@ def starting_weights(recipe: Recipe, own: Path) -> dict[str, Tensor] | None:
         )
     if not (folder / "recipe.yaml").exists():
         raise RunError(f"train.start_from: expected the folder of a finished run, found no run in {folder}")
-    with Run(folder) as other:
+    with Run(folder, team().writes) as other:
         found = other.recipe()
-        if build(METHODS, found.method) != build(METHODS, recipe.method) or found.reader.name != recipe.reader.name:
+        if build(METHODS, found.method) != build(METHODS, recipe.method) or _names(found) != _names(recipe):
             raise RunError(
-                f"train.start_from: expected a run of {recipe.method} for {recipe.reader.name}, got one of {found.method}"
-                f" for {found.reader.name} in {folder}; name another run or use its method and reader"
+                f"train.start_from: expected a run of {recipe.method} for {_names(recipe)}, got one of {found.method}"
+                f" for {_names(found)} in {folder}; name another run or use its method and readers"
             )
         facts = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
         if not str(facts.get("training_identity")).startswith(f"{FORMAT}-"):
@@ -50,6 +51,10 @@ def starting_weights(recipe: Recipe, own: Path) -> dict[str, Tensor] | None:
                 f"train.start_from: expected a run of this version, got an earlier one's in {folder}; train it anew"
             )
         return other.load_weights()
+
+
+def _names(recipe: Recipe) -> str:
+    return ", ".join(reader.name for reader in recipe.readers)
 
 
 def finished_rungs(folder: Path | None) -> FinishedRungs:

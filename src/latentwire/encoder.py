@@ -102,7 +102,7 @@ class Encoder:
             output_hidden_states=True,
             use_cache=False,
         )
-        return torch.stack([out.hidden_states[layer] for layer in self.layers], dim=2)
+        return torch.stack([out.hidden_states[layer].to(mask.device) for layer in self.layers], dim=2)
 
     def _pooled(self, states: Tensor) -> Tensor:
         means = [block.float().mean(dim=0) for block in states.split(self.pool)]

@@ -40,14 +40,16 @@ class FeatureStore:
             folder.mkdir(parents=True, exist_ok=True)
             self._file = lmdb.open(str(folder), map_size=2 * limit_bytes + 64 * PAGE, readahead=False)
         except (OSError, lmdb.Error) as error:
-            raise FeatureError(f"expected to open features in {folder}, got: {error}; choose another --cache") from None
+            raise FeatureError(
+                f"expected to open features in {folder}, got: {error}; set another LATENTWIRE_CACHE"
+            ) from None
         with self._file.begin(write=True) as transaction:
             transaction.put(IDENTITY, encoder.identity.encode(), overwrite=False)
             found = bytes(transaction.get(IDENTITY) or b"").decode()
         if found != encoder.identity:
             self.close()
             raise FeatureError(
-                f"expected features of {encoder.identity} in {folder}, got those of {found}; choose another --cache, or"
+                f"expected features of {encoder.identity} in {folder}, got those of {found}; set another LATENTWIRE_CACHE, or"
                 " delete the folder"
             )
 

@@ -17,7 +17,7 @@ from latentwire.corpus import Corpus
 from latentwire.fisher import fisher_metric
 from latentwire.methods import Method
 from latentwire.objectives import Batch, ExampleBatch, Objective, TokenBatch
-from latentwire.reader import Prefix, Reader
+from latentwire.reader import Prefix, Reader, Slot
 from latentwire.team import ALONE, Team
 
 ROLLOUT_TOKENS = 16
@@ -69,6 +69,10 @@ class Feed:
             own.append((parts[0], False))
         for part, counts in own:
             yield self._example_batch(part, labels), counts
+
+    def slots(self, step: int) -> list[Slot]:
+        """The slots of the step's examples."""
+        return [self.corpus.prompts[index].slot for index in self.corpus.batch(step, self.spec.batch_examples)]
 
     def names(self, step: int) -> list[str]:
         """Ids of the step's examples."""

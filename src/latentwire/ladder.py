@@ -176,7 +176,7 @@ def _compression(spec: Spec, reader: Reader, tokens: float, positions: float) ->
         return {}
     return {
         "compression_requested": float(inner["compression"]),
-        "compression_achieved": tokens / positions,
+        "compression_achieved": spec.get("count", 1) * tokens / positions,  # several contexts may share the positions
         "wire_dtype": inner.get("wire_dtype"),
     }
 

@@ -17,17 +17,17 @@ from latentwire.methods import METHODS, Method, decoder_parameters
 from latentwire.objectives import OBJECTIVES
 from latentwire.reader import Layout, Reader
 from latentwire.reader.gguf import cache_dir
-from latentwire.reader.load import load_model
+from latentwire.reader.load import load_model, remember
 from latentwire.registry import Registry
 from latentwire.report.folder import read_rows
 from latentwire.report.report import write_report
 from latentwire.resolve import resolve
 from latentwire.rungs import OWN, Rung, ladder_rungs
-from latentwire.runs import Run, training_identity
+from latentwire.runs import Run, atomic_write, training_identity
 from latentwire.specs import Spec, build
 from latentwire.team import team
 from latentwire.train import Hooks, Trained, fit, start
-from latentwire.wire_folder import CONFIG, RECIPE, ROWS
+from latentwire.wire_folder import CONFIG, RECIPE, ROWS, read_wire
 
 log = logging.getLogger("latentwire")
 CACHE_BYTES = 8 * 2**30
@@ -68,8 +68,10 @@ class Stage:
 
     @property
     def fingerprint(self) -> str:
-        """Identity of the readers' weights."""
-        return "-".join(corpus.reader.fingerprint for corpus in self.corpora)
+        """Identity of the readers' weights, and of the latents that stay as they are."""
+        known = [corpus.reader.fingerprint for corpus in self.corpora]
+        folder = self.recipe.method.get("latents_from")
+        return "-".join([*known, read_wire(Path(folder)).space] if folder else known)
 
 
 def open_reader(spec: ReaderSpec) -> Reader:
@@ -78,9 +80,8 @@ def open_reader(spec: ReaderSpec) -> Reader:
         spec.name, dtype=spec.dtype, device=spec.device, device_map=spec.device_map, quantization=spec.quantization
     )
     layout = Layout(spec.style, spec.shots)
-    return Reader(
-        loaded.model, loaded.tokenizer, spec.name, layout, loaded.fingerprint, spec.max_prompt_tokens, spec.too_long
-    )
+    asked = spec.max_prompt_tokens, spec.too_long
+    return remember(Reader(loaded.model, loaded.tokenizer, spec.name, layout, loaded.fingerprint, *asked))
 
 
 def training_examples(recipe: Recipe) -> list[Example]:
@@ -106,6 +107,8 @@ def prepare(recipe: Recipe, progress: Progress, cache_bytes: int = CACHE_BYTES) 
     refuse_overlap(train, evaluation)
     read(1.0, "")
     corpora = [_corpus(recipe, spec, train, progress) for spec in recipe.readers]
+    if len({corpus.reader.fingerprint for corpus in corpora}) < len(corpora):
+        raise RecipeError("further_readers: expected readers of different weights, got the same twice; leave one out")
     return Stage(resolve(recipe, corpora), corpora, evaluation, cache_bytes)
 
 
@@ -199,19 +202,26 @@ def train(
     if facts["decoder_parameters"]:
         _gather(method, stage, progress)
         for corpus in stage.corpora:
-            team().share_out(corpus.reader.model)
+            _share_out(corpus.reader)
         trained = fit(method, stage.corpora, recipe.objective, recipe.train, hooks)
     run.save_weights(method.tensors())
     if run.writes and method.publish(run.folder / WIRE, [corpus.reader for corpus in stage.corpora]):
-        (run.folder / WIRE / RECIPE).write_text(dump(recipe), encoding="utf-8")
+        atomic_write(run.folder / WIRE / RECIPE, lambda partial: partial.write_text(dump(recipe), encoding="utf-8"))
     done = {"train_steps": trained.steps, "train_seconds": trained.seconds, "train_examples": trained.examples}
     run.start(recipe, facts | done)
     return trained
 
 
+def _share_out(reader: Reader) -> None:
+    """Share a reader's layers out, once, where processes do. All must then read in step, so each prompt is read on its own."""
+    if team().shards and reader.shares:
+        team().share_out(reader.model)
+        reader.shares = False
+
+
 def _gather(method: Method, stage: Stage, progress: Progress) -> None:
     """Let the method compute what it needs of the training contexts: the process that writes first, for all."""
-    slots = [prompt.slot for prompt in stage.corpora[0].prompts]
+    slots = [prompt.slot for corpus in stage.corpora for prompt in corpus.prompts]
     task = progress.task("encoding the training contexts")
     for turn in (True, False):
         if team().writes == turn:

@@ -34,7 +34,8 @@ def settle(spec: TrainSpec, objective: ObjectiveSpec, corpora: Sequence[Corpus])
         half = all(corpus.reader.dtype == torch.bfloat16 for corpus in corpora)
         found["precision"] = "bf16" if half else "fp32"
     if spec.micro_examples == "auto":
-        found["micro_examples"] = min(largest_micro_batch(corpus, objective, spec) for corpus in corpora)
+        largest = min(largest_micro_batch(corpus, objective, spec) for corpus in corpora)
+        found["micro_examples"] = team().least(largest)
     if team().size > 1:  # a step's micro-batches are shared out
         found["micro_examples"] = min(
             int(found.get("micro_examples", spec.micro)), -(-spec.batch_examples // team().size)

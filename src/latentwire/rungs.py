@@ -111,7 +111,7 @@ def _shorter(own: Spec, readers: Sequence[str]) -> Iterator[Rung]:
     tuned = {"name": "tuned", "task_tokens": task_tokens}
     cut = {"name": "truncated", "unit": "positions", "per_token": 1 / size, "counted_by": counted_by}
     drawn = {"name": "random_tokens", "compression": float(size), "counted_by": counted_by}
-    pooled = {"name": "pooled", "compression": size}
+    pooled = {"name": "pooled", "compression": size, "counted_by": counted_by}
     yield Rung(FLOOR_TUNED, {**tuned, "of": {"name": "no_context"}}, "tuned/no-context")
     yield Rung(TEXT_TUNED, {**tuned, "of": {"name": "full_text"}}, "tuned/full-text")
     yield Rung(f"text cut {size}x", {**cut, "more": task_tokens})
@@ -124,7 +124,7 @@ def _shorter(own: Spec, readers: Sequence[str]) -> Iterator[Rung]:
         yield Rung(f"summary {size}x by {writer.rsplit('/', 1)[-1]}", summary)
     yield Rung(f"mean-pooled {size}x", pooled)
     yield Rung(f"mean-pooled {size}x, tuned", {**tuned, "of": pooled}, f"tuned/mean-pooled-{size}x")
-    for other in own["compressions"]:
+    for other in sorted(own["compressions"], key=lambda other: (other != size, other)):  # its own first: that is judged
         yield Rung(f"{own['name']} {other}x", {**own, "compression": other}, OWN)
     yield Rung(f"{own['name']} {size}x, one of four latents", {"name": "among", "of": own}, OWN)
     for kind in ("shuffled", "zero"):

@@ -25,7 +25,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from latentwire.config import Recipe, dump, make_recipe
+from latentwire.config import ReaderSpec, Recipe, dump, make_recipe
 from latentwire.errors import RunError
 
 FORMAT = 3  # of weights and checkpoints; what an earlier version wrote is refused
@@ -185,14 +185,20 @@ def training_identity(recipe: Recipe, fingerprint: str) -> str:
     )
     for key in ("eval", "eval_split", "eval_limit", "eval_seed"):
         parts["data"].pop(key)
+    for reader in (
+        parts["reader"],
+        *parts["further_readers"],
+    ):  # where it runs and in how many pieces changes no weight
+        reader.pop("device"), reader.pop("device_map")
+    parts["train"].pop("micro_examples")
     parts["scope"] = recipe.eval.scopes[0]  # training prompts are laid out in the first scope
     return f"{FORMAT}-{fingerprint}-{hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()}"
 
 
-def asking_hash(recipe: Recipe, fingerprint: str) -> str:
+def asking_hash(recipe: Recipe, reader: ReaderSpec, fingerprint: str) -> str:
     """Identity of everything but the method that decides what an evaluation measures: reader, code and machine too."""
     data = recipe.model_dump(mode="json", include={"data": {"eval", "eval_split", "eval_limit", "eval_seed"}})
-    decoding = recipe.model_dump(mode="json", include={"reader": True, "eval": {"batch", "max_new_tokens"}})
+    decoding = [reader.model_dump(mode="json"), recipe.eval.batch, recipe.eval.max_new_tokens]
     place = [fingerprint, commit(), hardware(), torch.get_num_threads()]
     return hashlib.sha256(json.dumps([data, decoding, place], sort_keys=True).encode()).hexdigest()
 

@@ -6,6 +6,7 @@ one sum of gradients a step, one process that writes.
 
 import os
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import cache
 from typing import Any
 
@@ -41,6 +42,15 @@ class Team:
             torch.distributed.all_reduce(values)
         return values
 
+    def least(self, value: int) -> int:
+        """The smallest of everyone's values, the same for all."""
+        if self.size == 1:
+            return value
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        values = torch.tensor(value, device=device)
+        torch.distributed.all_reduce(values, torch.distributed.ReduceOp.MIN)
+        return int(values)
+
     def share_out(self, model: Any) -> None:
         """Keep this process' part of each layer of a frozen model; the others' parts come when the layer is used.
 
@@ -63,6 +73,7 @@ ALONE = Team()
 @cache
 def team() -> Team:
     """The processes that `accelerate launch` started, or this one alone; without a GPU they speak by gloo."""
-    state = PartialState(cpu=not torch.cuda.is_available())
+    patience = timedelta(hours=6)  # while one encodes a corpus, the others wait
+    state = PartialState(cpu=not torch.cuda.is_available(), timeout=patience)
     shards = state.num_processes > 1 and os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
     return Team(state.process_index, state.num_processes, shards)

@@ -177,7 +177,7 @@ class _Loop:
 
     def _measure(self) -> tuple[dict[str, float], dict[str, Gradient]]:
         """Raw loss and gradient of each objective: its mean over the step, whatever the micro-batches are."""
-        self.method.draw(self.spec.seed, self.step)
+        self.method.draw(self.spec.seed, self.step, self.feed.slots(self.step))
         losses = {goal.name: 0.0 for goal in self.objectives}
         sizes = dict.fromkeys(losses, 0)
         means: dict[str, Gradient] = {}

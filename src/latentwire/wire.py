@@ -19,7 +19,7 @@ from latentwire.methods.wire import Wire as WireMethod
 from latentwire.reader import Layout, Prefix, Reader
 from latentwire.reader.checkpoint import first_line
 from latentwire.reader.load import load_model
-from latentwire.wire_folder import EXTRAS, WireFiles, read_wire, write_wire
+from latentwire.wire_folder import CONFIG, EXTRAS, WireFiles, read_wire, write_wire
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,11 @@ class Wire:
             raise WireError(
                 f"expected encoder {files.identity} for the wire in {folder}, got {method.source.identity}; install the"
                 " revision that it was trained with, or train the wire anew"
+            )
+        if method.space != files.space:
+            raise WireError(
+                f"expected latents of space {files.space} in {folder}, as its {CONFIG} says, got {method.space}; its files are"
+                " of two trainings: fetch or train the wire anew"
             )
         return cls(method, files, folder)
 

@@ -94,11 +94,17 @@ def read_wire(folder: Path) -> WireFiles:
     if not isinstance(config, dict) or config.get("format") != FORMAT:
         found = config.get("format") if isinstance(config, dict) else type(config).__name__
         raise WireError(f"expected a wire of format {FORMAT} in {folder}, got {found}; train it with this version")
-    readers = {key: WireReader(**value) for key, value in config["readers"].items()}
+    try:
+        readers = {key: WireReader(**value) for key, value in config["readers"].items()}
+        fields, identity, space = dict(config["method"]), str(config["identity"]), str(config["space"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise WireError(
+            f"expected a whole {path}, got one without or with a wrong {error}; fetch the wire anew"
+        ) from None
     tensors = _prefixed("latents", _tensors(folder / LATENTS))
     for fingerprint, reader in readers.items():
         tensors |= _prefixed(f"adapters.{fingerprint}", _tensors(folder / _adapter_file(reader.name)))
-    return WireFiles(config["method"], config["identity"], config["space"], readers, tensors)
+    return WireFiles(fields, identity, space, readers, tensors)
 
 
 def write_wire(folder: Path, files: WireFiles) -> None:

@@ -22,6 +22,7 @@ class Example:
 
     `group` names what the context belongs to (an article); splits never cut through a group.
     `answers` holds at least one accepted answer, the first is the one that training sees.
+    `source` is the text that the context was cut from, where it was.
     """
 
     id: str
@@ -29,6 +30,7 @@ class Example:
     question: str
     answers: tuple[str, ...]
     group: str = ""
+    source: str = ""
 
 
 class Dataset(Protocol):
@@ -101,9 +103,9 @@ def shuffled(examples: Sequence[Example], seed: int, limit: int | None, where: s
 
 def refuse_overlap(train: Iterable[Example], evaluation: Iterable[Example]) -> None:
     """Raise `DataError` when a context of `evaluation` also stands in `train` (compared by hash)."""
-    known = {context_hash(example.context): example.id for example in train}
+    known = {context_hash(example.source or example.context): example.id for example in train}
     for example in evaluation:
-        twin = known.get(context_hash(example.context))
+        twin = known.get(context_hash(example.source or example.context))
         if twin is not None:
             raise DataError(
                 f"evaluation example '{example.id}' has the same context as training example '{twin}': expected disjoint"

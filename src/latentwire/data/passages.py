@@ -27,6 +27,7 @@ class _Text:
     name: str
     words: list[str]
     group: str
+    source: str
 
 
 @DATASETS.register("passages")
@@ -66,7 +67,9 @@ class Passages:
         for example in build(DATASETS, self.of).examples(split, seed, self.read):
             words = example.context.split("\n")[0].split(" ")
             if len(words) >= 4 * CUE_WORDS:
-                texts.setdefault(context_hash(example.context), _Text(example.id, words, example.group))
+                texts.setdefault(
+                    context_hash(example.context), _Text(example.id, words, example.group, example.context)
+                )
         return list(texts.values())
 
     def _tasks(self, text: _Text, seed: int) -> Iterator[Example]:
@@ -76,11 +79,11 @@ class Passages:
             start = random.randrange(size - CUE_WORDS - 1)
             cue, rest = text.words[start : start + CUE_WORDS], text.words[start + CUE_WORDS :]
             question = QUOTE.format(words=" ".join(cue))
-            yield self._example(f"{text.name}-quote-{number}", whole, question, rest, text.group)
+            yield self._example(f"{text.name}-quote-{number}", whole, question, rest, text.group, text.source)
         for number in range(self.continuations):
             end = random.randrange(size // 2, size - 1)
             context, rest = " ".join(text.words[:end]), text.words[end:]
-            yield self._example(f"{text.name}-continue-{number}", context, CONTINUE, rest, text.group)
+            yield self._example(f"{text.name}-continue-{number}", context, CONTINUE, rest, text.group, text.source)
 
-    def _example(self, name: str, context: str, question: str, rest: list[str], group: str) -> Example:
-        return check(Example(name, context, question, (" ".join(rest[: self.words]),), group), name)
+    def _example(self, name: str, context: str, question: str, rest: list[str], group: str, source: str) -> Example:
+        return check(Example(name, context, question, (" ".join(rest[: self.words]),), group, source), name)

@@ -51,8 +51,8 @@ class Method(ABC):
         """
         return self.prefix([transmit(latent)[0] for latent in self.encode(slots, reader)], reader)
 
-    def draw(self, seed: int, step: int) -> None:  # noqa: B027
-        """Called before each training step, for methods that train for several settings in turn."""
+    def draw(self, seed: int, step: int, slots: Sequence[Slot]) -> None:  # noqa: B027
+        """Called before each training step with all of its slots, for methods that train for several settings in turn."""
 
     def gather(self, slots: Sequence[Slot], folder: Path, limit_bytes: int, progress: Progress) -> None:  # noqa: B027
         """Called once before training: compute what `encode` needs of the slots but training does not change."""

@@ -13,7 +13,7 @@ from latentwire.latent import Latent
 from latentwire.methods import METHODS, Method, id_tensor
 from latentwire.methods.text import text_latent, text_prefix, tokens_of, with_context
 from latentwire.reader import Prefix, Prompt, Reader, Slot
-from latentwire.reader.load import load_reader
+from latentwire.reader.load import open_reader
 
 ASKED = "\n\nA short summary of the passage that keeps its names and numbers:"
 
@@ -71,13 +71,13 @@ class Relay(Method):
             prompts.append(Prompt("", (), Slot((text,), ids), ()))
         prefix = Prefix.stack([writer.embed(id_tensor(prompt.slot.ids)) for prompt in prompts])
         state = writer.prefill(writer.lay_in(prompts, prefix), most)
-        return [answer.text for answer in writer.generate(state, most)]
+        return [" ".join(answer.text.split()) for answer in writer.generate(state, most, one_line=False)]
 
     def _writer(self, reader: Reader) -> Reader:
         if self.writer in (None, reader.source):
             return reader
         if self.writer not in self._writers:
-            self._writers[str(self.writer)] = load_reader(str(self.writer))
+            self._writers[str(self.writer)] = open_reader(str(self.writer))
         return self._writers[str(self.writer)]
 
     def _fitting(self, work: _Work, summary: str, reader: Reader) -> Slot:

@@ -24,7 +24,7 @@ from latentwire.methods import METHODS, Counts, Method, Progress, Weights, id_te
 from latentwire.methods.adapter import Adapter, start_adapter
 from latentwire.methods.latents import Latents, Queries, in_blocks
 from latentwire.reader import Prefix, Reader, Slot
-from latentwire.reader.load import load_reader
+from latentwire.reader.load import open_reader
 from latentwire.wire_folder import WireFiles, WireReader, read_wire, write_wire
 
 WINDOWS_AT_ONCE = 8
@@ -68,16 +68,13 @@ class Wire(Method):
             raise MethodError(
                 f"wire: expected compressions that double from one to the next, got {list(self.compressions)}; e.g. [4, 8, 16]"
             )
-        if self.compression not in self.compressions:
-            raise MethodError(
-                f"wire: expected a compression of {', '.join(map(str, self.compressions))}, got {self.compression};"
-                " choose one of those, or train a wire for it"
-            )
+        self._expect_served(self.compression)
         self._drawn = self.compression
-        self._step = (0, 0)
+        self._step: tuple[int, int] = (0, 0)
+        self._texts: tuple[str, ...] = ()
         self._adapters = nn.ModuleDict()
         self._store: FeatureStore | None = None
-        self._hashed: tuple[tuple[int, ...], str] = (), ""
+        self._hashed = ""
 
     def prepare(self, reader: Reader, counts: Counts, weights: Weights | None = None) -> None:
         """Start the latents, if this is the first reader, and the reader's adapter."""
@@ -97,11 +94,7 @@ class Wire(Method):
         Raises:
             MethodError: A compression that the wire does not serve.
         """
-        if compression not in self.compressions:
-            raise MethodError(
-                f"expected a compression of {', '.join(map(str, self.compressions))}, got {compression}; choose one of"
-                " those, or train a wire for it"
-            )
+        self._expect_served(compression)
         space = self.space
         return [
             Latent(row.cpu().numpy(), self.wire_dtype, space, sum(map(len, windows)))
@@ -131,16 +124,18 @@ class Wire(Method):
 
         Source: Bengio et al. 2013, straight-through (arXiv 1308.3432, section 4).
         """
-        texts = list(dict.fromkeys(slot.text for slot in slots))
+        among = {slot.text: self._companions(slot.text) for slot in slots}
+        texts = list(dict.fromkeys(text for group in among.values() for text in group))
         made = self._latents([self.source.windows(text) for text in texts], self._drawn)
         rows = self._moved([row + (self._rounded(row) - row).detach() for row in made], reader)
         parts, task_tokens = dict(zip(texts, rows, strict=True)), self.adapter(reader).task_tokens
-        among = {text: [parts[one] for one in self._companions(text, texts)] for text in texts}
-        return Prefix.stack([torch.cat([task_tokens, *among[slot.text]]) for slot in slots])
+        joined = {text: torch.cat([task_tokens, *(parts[one] for one in group)]) for text, group in among.items()}
+        return Prefix.stack([joined[slot.text] for slot in slots])
 
-    def draw(self, seed: int, step: int) -> None:
-        """Choose the step's compression. Which contexts stand among others is drawn by step and text."""
-        self._step = (seed, step)
+    def draw(self, seed: int, step: int, slots: Sequence[Slot]) -> None:
+        """Choose the step's compression. Which of its contexts stand among others is drawn by step and text."""
+        self._hashed = ""  # the latents are about to change
+        self._step, self._texts = (seed, step), tuple(dict.fromkeys(slot.text for slot in slots))
         draw = np.random.default_rng([seed, 8, step])
         self._drawn = self.compressions[draw.integers(len(self.compressions))]
 
@@ -178,7 +173,10 @@ class Wire(Method):
             own = {key.removeprefix(f"{prefix}{name}."): value for key, value in tensors.items() if f".{name}." in key}
             self._adapters[name] = Adapter(own["weight"], own["bias"], own["task_tokens"], len(own["mix.bias"]))
         self._trained.load_state_dict(dict(tensors))
-        self._trained.to(self.source.reader.device if reader is None else reader.device)
+        self._hashed = ""
+        self._trained["latents"].to(self.source.reader.device)
+        if reader is not None and reader.fingerprint in self._adapters:
+            self._adapters[reader.fingerprint].to(reader.device)
 
     def _open(self, reader: Reader | None) -> None:
         """Find the encoder and make the latents' part, once. The encoder is `reader` itself where that is the one named."""
@@ -187,7 +185,7 @@ class Wire(Method):
         if reader is None and self.encoder is None:
             raise MethodError("expected a wire that names its encoder, got none; give a reader, or set method.encoder")
         own = reader is not None and self.encoder in (None, reader.source)
-        model = reader if own and reader is not None else load_reader(str(self.encoder), dtype=self.encoder_dtype)
+        model = reader if own and reader is not None else open_reader(str(self.encoder), self.encoder_dtype)
         layers = spaced_layers(model) if self.layers is None else self.layers
         self.source = Encoder(model, layers, self.compressions[0])
         shape = model.width, len(layers)
@@ -201,11 +199,7 @@ class Wire(Method):
             self._take_latents(read_wire(Path(self.latents_from)))
 
     def _take_latents(self, files: WireFiles) -> None:
-        """Another wire's latents in place of new ones, never to be trained.
-
-        Raises:
-            WireError: That wire has another encoder, or latents of another shape.
-        """
+        """Another wire's latents in place of new ones, never to be trained."""
         prefix = "latents."
         if files.identity != self.source.identity:
             raise WireError(
@@ -245,9 +239,9 @@ class Wire(Method):
         parts = [windows[first : first + WINDOWS_AT_ONCE] for first in range(0, len(windows), WINDOWS_AT_ONCE)]
         return [features for part in parts for features in self.source.features(part)]
 
-    def _companions(self, text: str, texts: Sequence[str]) -> list[str]:
-        """The text itself, alone or among others in random order."""
-        others = [other for other in texts if other != text]
+    def _companions(self, text: str) -> list[str]:
+        """The text itself, alone or among others of the step in random order."""
+        others = [other for other in self._texts if other != text]
         draw = np.random.default_rng([*self._step, zlib.crc32(text.encode())])
         if not others or draw.random() >= self.company:
             return [text]
@@ -281,16 +275,22 @@ class Wire(Method):
     def space(self) -> str:
         """Fingerprint of the latent space: encoder and latents' weights decide what a latent means; adapters do not."""
         self._require_prepared()
-        version = tuple(parameter._version for parameter in self._trained["latents"].parameters())
-        if self._hashed[0] != version:
-            self._hashed = version, self._hash()
-        return self._hashed[1]
+        if not self._hashed:
+            self._hashed = self._hash()
+        return self._hashed
 
     def _hash(self) -> str:
         digest = hashlib.sha256(self.source.identity.encode())
         for parameter in self._trained["latents"].state_dict().values():
             digest.update(parameter.cpu().numpy().tobytes())
         return f"wire-{digest.hexdigest()[:16]}"
+
+    def _expect_served(self, compression: int) -> None:
+        if compression not in self.compressions:
+            raise MethodError(
+                f"wire: expected a compression of {', '.join(map(str, self.compressions))}, got {compression}; choose one of"
+                " those, or train a wire for it"
+            )
 
     def _require_prepared(self) -> None:
         if not hasattr(self, "source"):

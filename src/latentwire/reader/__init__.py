@@ -61,7 +61,9 @@ class Reader:
         self.fingerprint = fingerprint
         most = max_prompt_tokens or (getattr(model.config, "max_position_embeddings", 0) or sys.maxsize) - ANSWER_TOKENS
         self.prompter = Prompter(tokenizer, layout, most, too_long)
-        self.stop_ids = frozenset(_stop_ids(model, tokenizer) | {self.prompter.stop_id})
+        self.end_ids = frozenset(_stop_ids(model, tokenizer))
+        self.stop_ids = self.end_ids | {self.prompter.stop_id}
+        self.shares = True  # whether what rows have in common is read once
         self._window = getattr(model.config, "sliding_window", None) or float("inf")
         self._breaks_line = lru_cache(maxsize=None)(lambda token: "\n" in tokenizer.decode([token]))
         self._check()
@@ -124,7 +126,8 @@ class Reader:
         Padding then stands between the parts of a row, which a sliding window would count: where prompt and answer do not
         fit the window of such a model together, its rows are read apart.
         """
-        return WORTH_SHARING if inputs.mask.shape[1] + answer_tokens <= self._window else sys.maxsize
+        fits = inputs.mask.shape[1] + answer_tokens <= self._window
+        return WORTH_SHARING if self.shares and fits else sys.maxsize
 
     def _read(self, parts: Sequence[Level]) -> tuple[list[Tensor], State]:
         """Last hidden states `[N, T, D]` of each level, and the state after the last."""
@@ -175,7 +178,11 @@ class Reader:
 
         What rows begin with in common, all of them or neighbours with one context, is read once (`levels`).
         """
-        *above, rows = levels(inputs, self._worth_sharing(inputs, labels.shape[1]))
+        worth = self._worth_sharing(inputs, labels.shape[1])
+        *above, rows = levels(inputs, worth)
+        columns = sum(part.inputs.mask.shape[1] for part in (*above, rows)) + labels.shape[1]
+        if columns > self._window:  # padding between the parts would push the beginning out of a sliding window
+            *above, rows = levels(inputs, worth, stems=False)
         if not above:
             return self.hidden_states(self.append(inputs, labels))
         parts = [*above, Level(self.append(rows.inputs, labels), rows.follows)]
@@ -197,8 +204,9 @@ class Reader:
         return logits.reshape(*hidden.shape[:-1], -1)
 
     @torch.no_grad()
-    def generate(self, state: State, max_new_tokens: int) -> list[Generation]:
-        """Greedy answers from a state, which is consumed. Each ends at EOS, end of turn or a line break."""
+    def generate(self, state: State, max_new_tokens: int, one_line: bool = True) -> list[Generation]:
+        """Greedy answers from a state, which is consumed. Each ends at EOS, end of turn or, if `one_line`, a line break."""
+        stops = self.stops if one_line else self.end_ids.__contains__
         answers: list[list[int]] = [[] for _ in range(len(state.hidden))]
         running = torch.ones(len(answers), dtype=torch.bool)
         for step in range(max_new_tokens):
@@ -206,11 +214,14 @@ class Reader:
             for row, token in enumerate(tokens.tolist()):
                 if running[row]:
                     answers[row].append(token)
-                    running[row] = not self.stops(token)
+                    running[row] = not stops(token)
             if not running.any() or step + 1 == max_new_tokens:
                 break
             alive = running.to(tokens.device)[:, None]
             _, state = self.extend(state, tokens[:, None], alive)
+        if not one_line:
+            texts = [str(self.tokenizer.decode(ids, skip_special_tokens=True)).strip() for ids in answers]
+            return [Generation(tuple(ids), text) for ids, text in zip(answers, texts, strict=True)]
         return [Generation(tuple(ids), self._answer_text(ids)) for ids in answers]
 
     @torch.no_grad()

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 import torch
 from huggingface_hub import snapshot_download
@@ -68,6 +69,20 @@ def load_reader(name: str, style: Style = "plain", shots: int = 2, dtype: str = 
     """
     loaded = load_model(name, dtype=dtype)
     return Reader(loaded.model, loaded.tokenizer, name, Layout(style, shots), loaded.fingerprint)
+
+
+_OPEN: WeakValueDictionary[str, Reader] = WeakValueDictionary()
+
+
+def remember(reader: Reader) -> Reader:
+    """Let `open_reader` find this reader by the name that it was loaded by."""
+    _OPEN[reader.source] = reader
+    return reader
+
+
+def open_reader(name: str, dtype: str = "auto") -> Reader:
+    """A reader that this process holds already under that name (`remember`), else a new one."""
+    return _OPEN.get(name) or load_reader(name, dtype=dtype)
 
 
 def load_model(
