@@ -15,7 +15,8 @@ from latentwire.methods.text import text_latent, text_prefix, tokens_of, with_co
 from latentwire.reader import Prefix, Prompt, Reader, Slot
 from latentwire.reader.load import open_reader
 
-ASKED = "\n\nA short summary of the passage that keeps its names and numbers:"
+ASKED = "Summarise the passage in a few sentences. Keep its names and numbers."
+_MARK = "\u241epassage\u241e"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +65,10 @@ class Relay(Method):
     @torch.no_grad()
     def _written(self, texts: Sequence[str], reader: Reader, most: int) -> list[str]:
         writer = self._writer(reader)
-        begin = writer.prompter.slot("", "", "").ids
+        before, after = _asked(writer)
         prompts = []
         for text in texts:
-            ids = (*begin, *writer.prompter.slot(text).ids, *writer.prompter.slot(ASKED).ids)
-            prompts.append(Prompt("", (), Slot((text,), ids), ()))
+            prompts.append(Prompt("", (), Slot((text,), (*before, *writer.prompter.slot(text).ids, *after)), ()))
         prefix = Prefix.stack([writer.embed(id_tensor(prompt.slot.ids)) for prompt in prompts])
         state = writer.prefill(writer.lay_in(prompts, prefix), most)
         return [" ".join(answer.text.split()) for answer in writer.generate(state, most, one_line=False)]
@@ -84,3 +84,14 @@ class Relay(Method):
         """The slot with as much of the summary as its budget holds."""
         text, _ = reader.prompter.shorten(reader.prompter.slot(summary).ids, work.budget)
         return with_context(work.slot, text, reader)
+
+
+def _asked(writer: Reader) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Token ids before and after the passage: a turn of the writer's chat template where it has one, else plain text."""
+    tokenizer = writer.tokenizer
+    text = f"{tokenizer.bos_token or ''}{_MARK}\n\n{ASKED}\nSummary:"
+    if getattr(tokenizer, "chat_template", None):
+        turn = [{"role": "user", "content": f"{ASKED}\n\n{_MARK}"}]
+        text = str(tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True))
+    before, after = (tokenizer(part, add_special_tokens=False)["input_ids"] for part in text.split(_MARK))
+    return tuple(before), tuple(after)
