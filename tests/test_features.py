@@ -115,7 +115,7 @@ def test_too_large_a_set_is_refused_before_anything_is_computed(tmp_path):
 @pytest.mark.parametrize("other", [{"layers": (0, 1)}, {"pool": 8}, {"family": "qwen2"}])
 def test_folder_of_another_encoder_is_refused(tmp_path, other):
     FeatureStore(tmp_path, encoder_of(), MIB).close()
-    with pytest.raises(FeatureError, match="choose another"):
+    with pytest.raises(FeatureError, match="LATENTWIRE_CACHE"):
         FeatureStore(tmp_path, encoder_of(**other), MIB)
 
 

@@ -234,7 +234,7 @@ def test_random_tokens_keep_their_order_and_are_drawn_evenly():
 def test_pooled_means_have_the_magnitude_of_what_they_stand_for():
     reader = tiny_reader("llama")
     embeds = reader.embed(torch.arange(20)).float()
-    (*whole, rest) = pooled(embeds, 6)
+    (*whole, rest) = pooled(embeds.split(6), embeds)
     for mean, block in zip([*whole, rest], embeds.split(6), strict=True):
         assert float(mean.square().mean()) == pytest.approx(float(block.square().mean()), rel=1e-5)
         assert float(torch.cosine_similarity(mean, block.mean(dim=0), dim=0)) == pytest.approx(1.0)

@@ -73,13 +73,14 @@ def test_latent_of_another_basis_is_refused(compressor, other):
         receiver.prefix(latents, reader)
 
 
-@pytest.mark.parametrize("name", sorted(set(METHODS) - {"full_text", "no_context", "truncated"}))
+@pytest.mark.parametrize("name", sorted(set(METHODS) - {"full_text", "no_context", "truncated", "relay", "tuned"}))
 def test_latent_of_another_reader_is_refused(name):
     llama, qwen = tiny_reader("llama"), tiny_reader("qwen2")
     sender, receiver = METHODS[name](), METHODS[name]()
     sender.prepare(llama, counts_of(llama))
     receiver.prepare(qwen, counts_of(qwen))
-    latents = sender.encode([llama.prompt(QUESTIONS[0], "prompt").slot], llama)
+    contexts = [dataclasses.replace(QUESTIONS[0], context=f"{QUESTIONS[0].context} {number}") for number in range(4)]
+    latents = sender.encode([llama.prompt(example, "prompt").slot for example in contexts], llama)
     with pytest.raises(LatentError, match="expected a latent of space"):
         receiver.prefix(latents, qwen)
 

@@ -6,9 +6,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from latentwire.atomic import atomic_write
 from latentwire.report.rows import Row
 from latentwire.report.tables import count, interval, number
-from latentwire.runs import atomic_write
 from latentwire.wire_folder import CARD, CONFIG, ROWS
 
 HEAD = """---

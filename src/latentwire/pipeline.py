@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
+from latentwire.atomic import atomic_write
 from latentwire.card import write_card
 from latentwire.config import ReaderSpec, Recipe, dump
 from latentwire.corpus import Corpus
@@ -23,7 +24,7 @@ from latentwire.report.folder import read_rows
 from latentwire.report.report import write_report
 from latentwire.resolve import resolve
 from latentwire.rungs import OWN, Rung, ladder_rungs
-from latentwire.runs import Run, atomic_write, training_identity
+from latentwire.runs import Run, training_identity
 from latentwire.specs import Spec, build
 from latentwire.team import team
 from latentwire.train import Hooks, Trained, fit, start

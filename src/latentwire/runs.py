@@ -11,7 +11,7 @@ import os
 import platform
 import subprocess
 import zipfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from pickle import UnpicklingError
@@ -25,6 +25,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+from latentwire.atomic import atomic_write, unwritable
 from latentwire.config import ReaderSpec, Recipe, dump, make_recipe
 from latentwire.errors import RunError
 
@@ -107,7 +108,7 @@ class Run:
             with (self.folder / name).open("a", encoding="utf-8") as file:
                 file.write(json.dumps(record, ensure_ascii=False) + "\n")
         except OSError as error:
-            raise _unwritable(self.folder / name, error) from None
+            raise unwritable(self.folder / name, error) from None
 
     def lines(self, name: str) -> list[dict[str, Any]]:
         """All records of a JSON-lines file, none when it is missing; a half-written last line is left out."""
@@ -160,19 +161,6 @@ class Run:
                 f"expected a readable checkpoint at {path}, got: {reason}; train again with --force"
             ) from None
         return state
-
-
-def atomic_write(path: Path, fill: Callable[[Path], object]) -> None:
-    """Let `fill` write a new file, bring it to the disk, then move it over `path`."""
-    partial = path.with_name(path.name + ".partial")
-    try:
-        fill(partial)
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except (OSError, RuntimeError) as error:  # torch.save reports a full disk as RuntimeError
-        partial.unlink(missing_ok=True)
-        raise _unwritable(path, error) from None
 
 
 def training_identity(recipe: Recipe, fingerprint: str) -> str:
@@ -243,10 +231,3 @@ def provenance() -> dict[str, Any]:
         "python": platform.python_version(),
         "versions": {name: version(name) for name in PACKAGES},
     }
-
-
-def _unwritable(path: Path, error: Exception) -> RunError:
-    reason = " ".join(str(error).split())
-    return RunError(
-        f"expected to write {path}, got: {reason}; free space or choose another place. What stood there is kept"
-    )

@@ -19,8 +19,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+from latentwire.atomic import atomic_write
 from latentwire.errors import WireError
-from latentwire.runs import atomic_write
 
 FORMAT = 1
 CONFIG = "config.json"
