@@ -38,6 +38,7 @@ def naive_logits(reader, inputs, row, labels):
     return reader.model(inputs_embeds=torch.cat([embeds, fed])[None]).logits[0]
 
 
+@torch.no_grad()
 def naive(name, batch):
     total, count = 0.0, 0
     for row, prompt in enumerate(batch.prompts):

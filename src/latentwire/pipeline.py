@@ -28,11 +28,10 @@ from latentwire.runs import Run, training_identity
 from latentwire.specs import Spec, build
 from latentwire.team import team
 from latentwire.train import Hooks, Trained, fit, start
-from latentwire.wire_folder import CONFIG, RECIPE, ROWS, read_wire
+from latentwire.wire_folder import CONFIG, IN_RUN, RECIPE, ROWS, read_wire
 
 log = logging.getLogger("latentwire")
 CACHE_BYTES = 8 * 2**30
-WIRE = "wire"
 
 
 class Progress(Protocol):
@@ -206,8 +205,8 @@ def train(
             _share_out(corpus.reader)
         trained = fit(method, stage.corpora, recipe.objective, recipe.train, hooks)
     run.save_weights(method.tensors())
-    if run.writes and method.publish(run.folder / WIRE, [corpus.reader for corpus in stage.corpora]):
-        atomic_write(run.folder / WIRE / RECIPE, lambda partial: partial.write_text(dump(recipe), encoding="utf-8"))
+    if run.writes and method.publish(run.folder / IN_RUN, [corpus.reader for corpus in stage.corpora]):
+        atomic_write(run.folder / IN_RUN / RECIPE, lambda partial: partial.write_text(dump(recipe), encoding="utf-8"))
     done = {"train_steps": trained.steps, "train_seconds": trained.seconds, "train_examples": trained.examples}
     run.start(recipe, facts | done)
     return trained
@@ -260,8 +259,8 @@ class _Named:
 def report(folder: Path) -> Path:
     """Write the run's report page, and the card of the wire that it trained, if any; returns the page's path."""
     page = write_report(folder)
-    if (folder / WIRE / CONFIG).exists():
-        write_card(folder / WIRE, read_rows(folder / ROWS), folder.name)
+    if (folder / IN_RUN / CONFIG).exists():
+        write_card(folder / IN_RUN, read_rows(folder / ROWS), folder.name)
     return page
 
 

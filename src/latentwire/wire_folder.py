@@ -25,6 +25,7 @@ from latentwire.errors import WireError
 FORMAT = 1
 CONFIG = "config.json"
 CARD = "README.md"
+IN_RUN = "wire"  # where a run that trained a wire keeps it
 RECIPE = "recipe.yaml"
 ROWS = "rows.jsonl"
 EXTRAS = (RECIPE, ROWS, CARD)

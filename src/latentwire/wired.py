@@ -15,7 +15,7 @@ from latentwire.methods.text import FullText
 from latentwire.reader import Generation, Prefix, Reader
 from latentwire.report.folder import read_rows
 from latentwire.wire import Wire
-from latentwire.wire_folder import RECIPE, ROWS, read_wire, write_wire
+from latentwire.wire_folder import IN_RUN, RECIPE, ROWS, read_wire, write_wire
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def take_reader(wire: Path, run: Path) -> None:
     rows = read_rows(run / ROWS)
     earlier = read_rows(wire / ROWS) if (wire / ROWS).exists() else ()
     kept = [row for row in earlier if row.reader not in {new.reader for new in rows}]
-    write_wire(wire, read_wire(run / "wire"))
+    write_wire(wire, read_wire(run / IN_RUN))
     write_card(wire, [*kept, *rows], wire.resolve().name)
 
 

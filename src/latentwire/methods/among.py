@@ -4,21 +4,20 @@
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
-from torch import Tensor, nn
 
 from latentwire.errors import MethodError
 from latentwire.latent import Latent
-from latentwire.methods import METHODS, Counts, Method, Weights
-from latentwire.reader import Prefix, Reader, Slot
-from latentwire.specs import Spec, build
+from latentwire.methods import METHODS
+from latentwire.methods.around import Around
+from latentwire.reader import Reader, Slot
 
 
 @METHODS.register("among")
 @dataclass
-class Among(Method):
+class Among(Around):
     """Another method's latents of `count` contexts in one prompt, in random order; the others come from the same batch, or those before it.
 
     Attributes:
@@ -26,18 +25,13 @@ class Among(Method):
         count: Contexts in a prompt.
     """
 
-    of: Spec = field(default_factory=lambda: {"name": "pooled"})
     count: int = 4
 
     def __post_init__(self) -> None:
         if self.count < 2:
             raise MethodError(f"among: expected at least 2 in count, got {self.count}; change the field")
-        self._inner = build(METHODS, self.of)
+        super().__post_init__()
         self._earlier: dict[str, Slot] = {}
-
-    def prepare(self, reader: Reader, counts: Counts, weights: Weights | None = None) -> None:
-        """Prepare the other method."""
-        self._inner.prepare(reader, counts, weights)
 
     def encode(self, slots: Sequence[Slot], reader: Reader) -> list[Latent]:
         """Latents `[M_1 + ... + M_count, d]`, one of which stands for the slot.
@@ -55,22 +49,6 @@ class Among(Method):
         self._earlier = contexts
         found = dict(zip(contexts, self._inner.encode(list(contexts.values()), reader), strict=True))
         return [self._joined(slot, found) for slot in slots]
-
-    def prefix(self, latents: Sequence[Latent], reader: Reader) -> Prefix:
-        """What the other method makes of them."""
-        return self._inner.prefix(latents, reader)
-
-    def module(self) -> nn.Module:
-        """What the other method trained."""
-        return self._inner.module()
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Those of the other method."""
-        return self._inner.tensors()
-
-    def load(self, tensors: Mapping[str, Tensor], reader: Reader) -> None:
-        """Restore the other method."""
-        self._inner.load(tensors, reader)
 
     def _joined(self, slot: Slot, found: Mapping[str, Latent]) -> Latent:
         """The slot's latent and those that follow it in the batch, in an order drawn by its tokens."""
