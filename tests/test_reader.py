@@ -75,6 +75,7 @@ def test_what_rows_have_in_common_read_once_changes_no_state_and_no_gradient(
     labels = reader.pad_labels([reader.prompter.labels(example.answers[0]) for example in examples])
     table = torch.nn.Parameter(reader.embed(torch.arange(reader.vocab_size)))
     read = []
+    monkeypatch.setattr(reader, "_kept", None)
     forward = reader._forward
 
     def counted(mask, inputs_embeds, **given):
@@ -100,6 +101,24 @@ def test_what_rows_have_in_common_read_once_changes_no_state_and_no_gradient(
     assert family == "gemma3" or sum(positions) < share * sum(positions_apart)
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
     assert float((gradient - expected_gradient).norm() / expected_gradient.norm()) < 1e-5
+
+
+def test_what_prompts_open_with_is_read_once_for_all_steps(family, monkeypatch):
+    reader = tiny_reader(family)
+    monkeypatch.setattr(reader, "_window", float("inf"))
+    monkeypatch.setattr(reader, "_kept", None)
+    prompts = [reader.prompt(example, "context") for example in EXAMPLES]
+    labels = reader.pad_labels([reader.prompter.labels(example.answers[0]) for example in EXAMPLES])
+    read, forward = [], reader._forward
+
+    def counted(mask, inputs_embeds, **given):
+        read.append(inputs_embeds.shape[1])
+        return forward(mask, inputs_embeds=inputs_embeds, **given)
+
+    monkeypatch.setattr(reader, "_forward", counted)
+    first, second = [reader.forced_states(laid_in(reader, EXAMPLES, "context"), labels) for _ in range(2)]
+    assert read.count(len(prompts[0].before)) == 1
+    assert torch.equal(first, second)
 
 
 def test_score_equals_one_pass_over_prompt_and_answer(family):

@@ -5,6 +5,7 @@ prompt segments + Prefix ──lay_in──▶ Inputs ──prefill──▶ Sta
 
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property, lru_cache
 from typing import Any, Literal
 
@@ -14,8 +15,10 @@ from torch.nn.utils.rnn import pad_sequence
 
 from latentwire.data import Example
 from latentwire.errors import ReaderError
+from latentwire.reader.attention import use_folded_attention
 from latentwire.reader.inputs import Inputs, Level, Prefix, joined, levels, pad_left, positions
 from latentwire.reader.prompts import Layout, Prompt, Prompter, Scope, Slot
+from latentwire.reader.startup import expect_one_reading, stop_ids
 from latentwire.reader.state import Generation, State, fork
 
 __all__ = ["Generation", "Inputs", "Layout", "Prefix", "Prompt", "Reader", "Scope", "Slot", "State", "fork"]
@@ -56,17 +59,19 @@ class Reader:
             if getattr(tokenizer, f"{token}_token_id") is None:
                 raise ReaderError(f"reader '{name}': expected a tokenizer with a {token} token, got none; set one")
         self.model = model.eval().requires_grad_(False)
+        use_folded_attention(self.model)
         self.tokenizer = tokenizer
         self.source, self.name = name, name.rstrip("/").rsplit("/", 1)[-1]
         self.fingerprint = fingerprint
         most = max_prompt_tokens or (getattr(model.config, "max_position_embeddings", 0) or sys.maxsize) - ANSWER_TOKENS
         self.prompter = Prompter(tokenizer, layout, most, too_long)
-        self.end_ids = frozenset(_stop_ids(model, tokenizer))
+        self.end_ids = frozenset(stop_ids(model, tokenizer))
         self.stop_ids = self.end_ids | {self.prompter.stop_id}
+        self._kept: tuple[tuple[int, ...], Tensor, State] | None = None
         self.shares = True  # whether what rows have in common is read once
         self._window = getattr(model.config, "sliding_window", None) or float("inf")
         self._breaks_line = lru_cache(maxsize=None)(lambda token: "\n" in tokenizer.decode([token]))
-        self._check()
+        expect_one_reading(self)
 
     @property
     def device(self) -> torch.device:
@@ -111,7 +116,8 @@ class Reader:
             torch.cat([self._embed_ids(prompt.before), row.to(self.dtype), self._embed_ids(prompt.after)])
             for prompt, row in zip(prompts, prefix.rows(), strict=True)
         ]
-        return pad_left(rows)
+        before = {prompt.before for prompt in prompts}
+        return replace(pad_left(rows), opening=before.pop() if len(before) == 1 else ())
 
     def prefill(self, inputs: Inputs, answer_tokens: int = ANSWER_TOKENS) -> State:
         """Read the inputs once; the state then serves scoring and generation of at most `answer_tokens`.
@@ -130,10 +136,15 @@ class Reader:
         return WORTH_SHARING if self.shares and fits else sys.maxsize
 
     def _read(self, parts: Sequence[Level]) -> tuple[list[Tensor], State]:
-        """Last hidden states `[N, T, D]` of each level, and the state after the last."""
+        """Last hidden states `[N, T, D]` of each level, and the state after the last. An opening is read once and for all."""
         cache, hidden = None, []
         seen = torch.ones(1, 0, dtype=torch.bool, device=self.device)
         for part in parts:
+            if part.inputs.opening:
+                states, state = self._opened(part.inputs.opening)
+                cache, seen = fork(state).cache, state.mask
+                hidden.append(states)
+                continue
             if cache is not None:
                 cache.batch_select_indices(part.follows)
             seen = torch.cat([seen[part.follows], part.inputs.mask], dim=1)
@@ -141,6 +152,14 @@ class Reader:
             cache = out.past_key_values
             hidden.append(out.last_hidden_state)
         return hidden, State(cache, seen, hidden[-1][:, -1])
+
+    @torch.no_grad()
+    def _opened(self, ids: tuple[int, ...]) -> tuple[Tensor, State]:
+        """Hidden states `[1, T, D]` of what prompts open with, and the state after it; the last opening is kept."""
+        if self._kept is None or self._kept[0] != ids:
+            (hidden,), state = self._read([Level(pad_left([self._embed_ids(ids)]), torch.zeros(1, dtype=torch.long))])
+            self._kept = ids, hidden, state
+        return self._kept[1:]
 
     def extend(self, state: State, ids: Tensor, mask: Tensor) -> tuple[Tensor, State]:
         """Read further ids `[B, A]` (`mask [B, A]`): hidden states `[B, A, D]` after each, and the new state.
@@ -166,7 +185,7 @@ class Reader:
         """The inputs followed by all labels but the last (whose logits would predict what comes after them)."""
         fed = labels[:, :-1]
         embeds = torch.cat([inputs.embeds, self.embed(fed.clamp(min=0))], dim=1)
-        return Inputs(embeds, torch.cat([inputs.mask, fed != IGNORE], dim=1))
+        return Inputs(embeds, torch.cat([inputs.mask, fed != IGNORE], dim=1), inputs.opening)
 
     def hidden_states(self, inputs: Inputs) -> Tensor:
         """Last hidden states `[B, T, D]` before the output head, differentiable."""
@@ -264,30 +283,3 @@ class Reader:
         last = str(self.tokenizer.decode(ids[-1:])).split("\n")[0] if len(kept) < len(ids) else ""
         special = ids[-1:] and ids[-1] in self.tokenizer.all_special_ids
         return (str(self.tokenizer.decode(kept, skip_special_tokens=True)) + ("" if special else last)).strip()
-
-    @torch.no_grad()
-    def _check(self) -> None:
-        """Start-up check: logits from ids, from embedded ids and from `head` are the same."""
-        ids = torch.linspace(0, self.vocab_size - 1, 8, device=self.device).long()[None]
-        embeds = self.embed(ids)
-        mask = torch.ones_like(ids, dtype=torch.bool)
-        from_ids = self.model(input_ids=ids).logits.float()
-        from_embeds = self.model(inputs_embeds=embeds).logits.float()
-        from_head = self.head(self.hidden_states(Inputs(embeds, mask))).float()
-        rounding = 1e-4 if self.dtype == torch.float32 else 2e-2
-        for found, words, cause, allowed in (
-            (from_embeds, "ids and from embedded ids", "with ids than embed them", 1e-4),
-            (from_head, "the model and from its output head", "with hidden states than project them", rounding),
-        ):
-            difference = float((from_ids - found).abs().max())
-            if not difference <= allowed * max(1.0, float(from_ids.abs().max())):
-                raise ReaderError(
-                    f"reader '{self.name}': expected equal logits from {words}, got a difference of {difference:.3g};"
-                    f" this model does more {cause} and cannot read a prefix"
-                )
-
-
-def _stop_ids(model: Any, tokenizer: Any) -> set[int]:
-    configured = getattr(model.generation_config, "eos_token_id", None)
-    several = configured if isinstance(configured, list) else [configured]
-    return {int(token) for token in [*several, tokenizer.eos_token_id] if token is not None}

@@ -1,7 +1,7 @@
 """What a reader reads: a `Prefix` for the slot, `Inputs` for the whole prompt, and how rows are padded to a batch."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import torch
@@ -30,10 +30,14 @@ class Prefix:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Inputs:
-    """A batch as the reader sees it, padded on the left: `embeds [B, T, D]`, `mask [B, T]`."""
+    """A batch as the reader sees it, padded on the left: `embeds [B, T, D]`, `mask [B, T]`.
+
+    `opening` are the token ids that all rows begin with whatever the examples: template and worked examples.
+    """
 
     embeds: Tensor
     mask: Tensor
+    opening: tuple[int, ...] = ()
 
 
 def pad_left(rows: Sequence[Tensor]) -> Inputs:
@@ -59,13 +63,14 @@ def levels(inputs: Inputs, least: int, stems: bool = True) -> list[Level]:
                                         [ question 2 ]
                      [ stem: context 2 ][ question 3 ]
 
-    The last level holds the batch's rows, in their order. Fewer than `least` positions are not worth a reading of their own;
-    without `stems` only the beginning of all rows is one. Rows are alike where their embeddings are equal: the gradient
+    The last level holds the batch's rows, in their order. The beginning is the inputs' `opening` where they have one, else what
+    all rows have in common. Fewer than `least` positions are not worth a reading of their own; without `stems` only the
+    beginning of all rows is one. Rows are alike where their embeddings are equal: the gradient
     arrives at the first of such rows, summed over all.
     """
     rows = [embeds[mask] for embeds, mask in zip(inputs.embeds, inputs.mask, strict=True)]
     alike = [_positions_alike(*pair) for pair in pairwise(rows)]
-    common = min(alike, default=0)
+    common = len(inputs.opening) or min(alike, default=0)
     common = common if common >= least else 0
     found = [([rows[0][:common]], [0])] if common else []
     groups = _neighbours(alike, common + least) if stems else [[row] for row in range(len(rows))]
@@ -77,7 +82,11 @@ def levels(inputs: Inputs, least: int, stems: bool = True) -> list[Level]:
     else:
         above = [0] * len(rows)
     found.append(([row[end:] for row, end in zip(rows, ends, strict=True)], above))
-    return [Level(pad_left(parts), torch.tensor(follows, device=inputs.mask.device)) for parts, follows in found]
+    read = [pad_left(parts) for parts, _ in found]
+    if common:
+        read[0] = replace(read[0], opening=inputs.opening)
+    device = inputs.mask.device
+    return [Level(part, torch.tensor(follows, device=device)) for part, (_, follows) in zip(read, found, strict=True)]
 
 
 def joined(parts: Sequence[Level], states: Sequence[Tensor]) -> Tensor:
