@@ -85,11 +85,19 @@ class TrainSpec(_Part):
         return self.micro_examples if isinstance(self.micro_examples, int) else self.batch_examples
 
 
+class MoreRung(_Part):
+    """A rung that only this recipe has: what a person reads, and its method."""
+
+    name: str
+    of: Spec
+
+
 class EvalSpec(_Part):
-    """The ladder: rungs by name, in each scope."""
+    """The ladder, in each scope: all rungs, or those that `rungs` names. What `rungs` holds as `{name: rung, of: method}`
+    stands there beside them."""
 
     scopes: tuple[Literal["prompt", "context"], ...] = ("prompt", "context")
-    rungs: tuple[str, ...] | None = None
+    rungs: tuple[str | MoreRung, ...] | None = None
     max_new_tokens: Positive = 32
     batch: Positive = 8
     resamples: Positive = 10_000

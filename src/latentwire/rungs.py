@@ -66,7 +66,9 @@ def ladder_rungs(recipe: Recipe, corpus: Corpus) -> list[Rung]:
         *around,
     ]
     rungs = list({rung.name: rung for rung in rungs}.values())  # the recipe's own may be one of the others
-    chosen = rungs if recipe.eval.rungs is None else [_find(name, rungs) for name in recipe.eval.rungs]
+    asked = recipe.eval.rungs or ()
+    named = [_find(name, rungs) for name in asked if isinstance(name, str)]
+    chosen = (named or rungs) + [Rung(more.name, more.of) for more in asked if not isinstance(more, str)]
     missing = sorted({FLOOR, TEXT, RAW} - {rung.name for rung in chosen})
     if missing:
         raise RecipeError(

@@ -1,0 +1,94 @@
+"""What a reader saves that reads a wire's latents in place of 1,000 tokens: prefill time and key-value memory."""
+
+import numpy as np
+import torch
+
+from conftest import READER, record, seconds
+from latentwire.data import Example
+from latentwire.methods.wire import Wire
+from latentwire.reader import Inputs
+from latentwire.reader.cache import cache_bytes
+from latentwire.reader.load import load_reader
+
+OTHER = "gemma-3-270m"
+ROUNDS = 9
+TOKENS = 1000
+COMPRESSION = 4
+NUM_CONTEXTS = 4
+
+
+def long_contexts(reader, examples):
+    """Contexts of about `TOKENS` tokens, each made of several."""
+    texts, found = iter(dict.fromkeys(example.context for example in examples)), []
+    while len(found) < NUM_CONTEXTS:
+        ids = ()
+        while len(ids) < TOKENS:
+            ids += reader.prompter.slot(" " + next(texts)).ids
+        found.append(str(reader.tokenizer.decode(ids[:TOKENS])))
+    return found
+
+
+def held_bytes(cache):
+    """Bytes of the keys and values that a cache holds."""
+    return sum(part.numel() * part.element_size() for layer in cache.layers for part in (layer.keys, layer.values))
+
+
+@torch.no_grad()
+def measured(name, encoder, texts):
+    """One reader's row: transformers reading the text, encoding, and the reader reading the latents, in turns."""
+    reader = encoder if name == encoder.name else load_reader(name)
+    method = Wire(encoder=encoder.source, compressions=(COMPRESSION,))
+    for one in dict.fromkeys((encoder, reader)):
+        method.prepare(one, np.zeros(one.vocab_size, dtype=np.int64))
+    times, kept, positions = {"text": [], "latents": [], "encode": []}, {}, {}
+    for _ in range(ROUNDS):
+        for text in texts:
+            prompt = reader.prompt(Example("", text, "What is it about?", ("it",)), "context")
+            ids = torch.tensor([[*prompt.before, *prompt.slot.ids, *prompt.after]])
+            took, out = seconds(lambda ids=ids: reader.model(input_ids=ids, use_cache=True, logits_to_keep=1))
+            times["text"].append(took)
+            kept["text"], positions["text"] = held_bytes(out.past_key_values), ids.shape[1]
+            took, latents = seconds(lambda prompt=prompt: method.encode([prompt.slot], reader))
+            times["encode"].append(took)
+            inputs = reader.lay_in([prompt], method.prefix(latents, reader))
+            whole = Inputs(inputs.embeds, inputs.mask)  # nothing of it read before
+            took, state = seconds(lambda whole=whole: reader.prefill(whole))
+            times["latents"].append(took)
+            kept["latents"], positions["latents"] = held_bytes(state.cache), int(state.mask.sum())
+    needed = {part: cache_bytes(reader.model.config, positions[part], reader.dtype.itemsize) for part in kept}
+    text, latents, encode = (np.array(times[part]) for part in ("text", "latents", "encode"))
+    return {
+        "reader": reader.name,
+        "text_seconds": float(np.median(text)),
+        "latents_seconds": float(np.median(latents)),
+        "encode_seconds": float(np.median(encode)),
+        "times_faster": float(np.median(text / latents)),
+        "times_faster_at_first_read": float(np.median(text / (latents + encode))),
+        "times_faster_over_10_reads": float(np.median(10 * text / (10 * latents + encode))),
+        **{f"{part}_positions": positions[part] for part in positions},
+        **{f"{part}_cache_bytes": kept[part] for part in kept},
+        **{f"{part}_cache_share_of_needed": kept[part] / needed[part] for part in kept},
+    }
+
+
+def test_prefill_and_key_value_memory_of_latents_against_text(benchmark, examples, data_name):
+    encoder = load_reader(READER)
+    texts = long_contexts(encoder, examples)
+    rows = [measured(name, encoder, texts) for name in (READER, OTHER)]
+    benchmark.pedantic(lambda: None, rounds=1)
+    meta = {
+        "what": f"Reading a context of {TOKENS:,} tokens with its question at {COMPRESSION}x, one prompt at a time ({data_name});"
+        " the key-value cache as the reader holds it, and as a share of what its layout needs for as many positions",
+        "peer": "transformers in the same process reading the text, with its cache and logits of the last position only",
+        "units": {
+            "seconds": "median of all contexts and rounds, wall clock",
+            "cache_bytes": "keys and values of one prompt",
+        },
+        "headline": "one row for each reader",
+        "rounds": ROUNDS,
+        "data": data_name,
+    }
+    record(benchmark, "wire_prefill", meta, rows)
+    for row in rows:
+        assert row["times_faster"] >= 3
+        assert row["latents_cache_share_of_needed"] <= 1.1
