@@ -13,6 +13,7 @@ from latentwire.corpus import Corpus
 from latentwire.data import DATASETS
 from latentwire.errors import LatentError, MethodError
 from latentwire.methods.adapter import shared_tokens, start_adapter
+from latentwire.methods.arranged import scaffold, starts_of
 from latentwire.methods.latents import in_blocks
 from latentwire.methods.wire import Wire
 from latentwire.reader import Slot
@@ -167,10 +168,12 @@ def test_gathered_features_give_the_latents_of_features_made_on_the_way(tmp_path
     reader = tiny_reader("llama")
     method = prepared(reader, moved=True)
     slots = slots_of(reader)
-    expected = method.encode(slots, reader)
     method.gather(slots, tmp_path, 8 * MIB, lambda done, remark: None)
     assert list(tmp_path.iterdir())
-    for one, other in zip(expected, method.encode(slots, reader), strict=True):
+    found = method.encode(slots, reader)
+    method._store.close()
+    method._store = None
+    for one, other in zip(method.encode(slots, reader), found, strict=True):
         np.testing.assert_allclose(one.payload, other.payload, atol=1e-2)
 
 
@@ -254,6 +257,63 @@ def test_training_of_two_readers_resumed_is_bitwise_the_same(precision, tmp_path
     resumed = trained(Hooks(resume=kept["state"]))
     for name, tensor in whole.items():
         assert torch.equal(tensor, resumed[name]), name
+
+
+@pytest.mark.parametrize("compression", [4, 8, 16])
+@pytest.mark.parametrize("family", ["llama", "gemma3"])
+def test_scaffolding_is_the_text_between_its_latents_and_is_gone_in_time(family, compression):
+    encoder, reader = tiny_reader("llama"), tiny_reader(family)
+    method = prepared(encoder, reader, moved=True, scaffold=10, compression=compression, compressions=(4, 8, 16))
+    slots = slots_of(reader)
+    latents = method.prefix(received(method, slots, reader), reader).rows()
+    method.draw(0, 0, slots)
+    method._drawn = compression
+    early = method.training_prefix(slots, reader).rows()
+    for slot, row, whole in zip(slots, early, latents, strict=True):
+        stretches = scaffold(slot.text, len(whole) - 2, method._step, 10)
+        starts = starts_of(encoder, slot.text, compression, len(whole) - 2)
+        texts = [slot.text[starts[a] : starts[b]] for a, b, _ in stretches]
+        assert "".join(texts) == slot.text
+        assert any(there for *_, there in stretches) or compression > 4
+        parts = [
+            whole[2 + a : 2 + b] if there else reader.embed(torch.tensor(reader.prompter.slot(text).ids)).float()
+            for (a, b, there), text in zip(stretches, texts, strict=True)
+        ]
+        torch.testing.assert_close(row, torch.cat([whole[:2], *parts]), atol=1e-5, rtol=1e-5)
+    assert max(len(row) - len(whole) for row, whole in zip(early, latents, strict=True)) > 0
+    method.draw(0, 10, slots)
+    method._drawn = compression
+    for row, whole in zip(method.training_prefix(slots, reader).rows(), latents, strict=True):
+        assert torch.equal(row, whole)
+
+
+def test_features_are_standardised_by_the_training_contexts_and_a_loaded_wire_keeps_that(tmp_path):
+    reader = tiny_reader("llama")
+    method = prepared(reader)
+    slots = slots_of(reader)
+    method.gather(slots, tmp_path, 64 * MIB, lambda done, remark: None)
+    standard = method.module()["latents"].standard
+    features = torch.cat(method.source.features([method.source.windows(slot.text)[0] for slot in slots]))
+    found = standard(features.float())
+    torch.testing.assert_close(found.mean(dim=0), torch.zeros(found.shape[1]), atol=2e-2, rtol=0)
+    torch.testing.assert_close(found.std(dim=0), torch.ones(found.shape[1]), atol=5e-2, rtol=0)
+    loaded = Wire(hidden=16, task_tokens=2)
+    loaded.load(method.tensors(), reader)
+    loaded.gather(slots[:1], tmp_path / "other", 64 * MIB, lambda done, remark: None)
+    assert torch.equal(loaded.module()["latents"].standard.scale, standard.scale)
+
+
+def test_task_tokens_take_larger_steps_than_the_maps():
+    reader = tiny_reader("llama")
+    spec = SPEC.model_copy(update={"steps": 1, "lr": 1e-4, "tuned_lr": 1e-2, "warmup": 0.0})
+    corpus, method = Corpus(reader, EXAMPLES, "context", 0), Wire(hidden=16, task_tokens=2)
+    start(method, [corpus], spec, Hooks())
+    before = {name: tensor.clone() for name, tensor in method.tensors().items()}
+    fit(method, [corpus], ObjectiveSpec(weights={"answer_ce": 1.0}), spec)
+    for name, tensor in method.tensors().items():
+        moved = float((tensor - before[name]).abs().max())
+        assert moved == pytest.approx(1e-2 if name.endswith("task_tokens") else 1e-4, rel=0.05) or moved == 0, name
+    assert all(not torch.equal(before[name], method.tensors()[name]) for name in before if "task_tokens" in name)
 
 
 def test_companions_do_not_depend_on_how_a_step_is_cut_into_micro_batches():

@@ -19,7 +19,7 @@ from latentwire.corpus import Corpus
 from latentwire.errors import RecipeError, TrainingError
 from latentwire.expected import expected_odds
 from latentwire.feed import Feed
-from latentwire.methods import Method
+from latentwire.methods import TASK_TOKENS, Method
 from latentwire.objectives import OBJECTIVES, Batch, Objective
 from latentwire.schedule import learning_rate, planned_steps
 from latentwire.team import team
@@ -106,7 +106,7 @@ class _Loop:
         if not self.parameters:
             raise RecipeError("expected a method with parameters to train, got one without; choose method.decoder=mlp")
         self.objectives = [OBJECTIVES[name] for name in self.objective.weights]
-        self.optimizer = torch.optim.AdamW(self.parameters, self.spec.lr, (0.9, 0.98), weight_decay=0.0, fused=True)
+        self.optimizer = torch.optim.AdamW(self._groups(), self.spec.lr, (0.9, 0.98), weight_decay=0.0, fused=True)
         self.feeds = [
             Feed(
                 self.method, corpus, self.spec, Balance(self.objective.weights, self.objective.balance), self.hooks.task
@@ -125,7 +125,7 @@ class _Loop:
         progress = self.hooks.task("training")
         while (done := self._done(elapsed)) < 1.0:
             for group in self.optimizer.param_groups:
-                group["lr"] = learning_rate(done, self.spec)
+                group["lr"] = group["times"] * learning_rate(done, self.spec)
             reader = self.feed.reader.name
             losses, gradients = self._measure()
             if time.monotonic() - saved >= self.spec.checkpoint_seconds:  # these parameters gave finite losses
@@ -169,6 +169,16 @@ class _Loop:
     def feed(self) -> Feed:
         """The feed of the step's reader: a draw of seed and step, the same in every process."""
         return self.feeds[np.random.default_rng([self.spec.seed, 7, self.step]).integers(len(self.feeds))]
+
+    def _groups(self) -> list[dict[str, Any]]:
+        """Parameters by how many times the learning rate they take: a few task tokens need larger steps than wide maps."""
+        quick = {id(p) for name, p in self.method.module().named_parameters() if name.endswith(TASK_TOKENS)}
+        times = (self.spec.tuned_lr or self.spec.lr) / self.spec.lr
+        groups = [
+            {"params": [p for p in self.parameters if (id(p) in quick) == fast], "times": times if fast else 1.0}
+            for fast in (False, True)
+        ]
+        return [group for group in groups if group["params"]]
 
     def _done(self, elapsed: float) -> float:
         if self.spec.seconds is not None:

@@ -108,6 +108,20 @@ def read_wire(folder: Path) -> WireFiles:
     return WireFiles(fields, identity, space, readers, tensors)
 
 
+def read_latents(folder: Path, identity: str) -> dict[str, Tensor]:
+    """A wire's part that makes latents, for an encoder of that identity.
+
+    Raises:
+        WireError: What `read_wire` raises, or a wire of another encoder.
+    """
+    files, prefix = read_wire(folder), "latents."
+    if files.identity != identity:
+        raise WireError(
+            f"expected a wire with encoder {identity} in {folder}, got one with {files.identity}; use its encoder"
+        )
+    return {name.removeprefix(prefix): part for name, part in files.tensors.items() if name.startswith(prefix)}
+
+
 def write_wire(folder: Path, files: WireFiles) -> None:
     """Write the wire, `config.json` last: a folder without it is no wire. Files that are the same already are not touched.
 

@@ -24,6 +24,7 @@ from latentwire.registry import Registry
 Counts = npt.NDArray[np.int64]
 Weights = npt.NDArray[np.float64]
 Progress = Callable[[float, str], None]
+TASK_TOKENS = "task_tokens"  # how names of parameters end that are task tokens: they learn at `train.tuned_lr`
 
 
 class Method(ABC):

@@ -5,7 +5,6 @@ context ─ encoder's windows ─▶ features ─ Latents ─▶ latents [M, d] 
 """
 
 import hashlib
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -22,13 +21,14 @@ from latentwire.features import FeatureStore
 from latentwire.latent import Latent, expect_space
 from latentwire.methods import METHODS, Counts, Method, Progress, Weights, id_tensor
 from latentwire.methods.adapter import Adapter, start_adapter
-from latentwire.methods.latents import Latents, Queries, in_blocks
+from latentwire.methods.arranged import Step, companions, scaffold, starts_of
+from latentwire.methods.latents import Standard, in_blocks, start_latents
 from latentwire.reader import Prefix, Reader, Slot
 from latentwire.reader.load import open_reader
-from latentwire.wire_folder import WireFiles, WireReader, read_wire, write_wire
+from latentwire.wire_folder import WireFiles, WireReader, read_latents, read_wire, write_wire
 
 WINDOWS_AT_ONCE = 8
-MOST_TOGETHER = 4  # latents in one prompt
+MEASURED = 256  # windows whose features' mean and deviation are taken
 
 
 @METHODS.register("wire")
@@ -46,6 +46,7 @@ class Wire(Method):
         hidden: Units of the hidden layers.
         wire_dtype: "fp16" or "int8", applied for real in training too.
         company: Share of training contexts that stand among one to three others of their step, in random order.
+        scaffold: Steps in which training contexts are less and less text between their latents; none are if 0.
         pooling: "contiguous" makes a latent of neighbouring tokens, "queries" asks learned queries.
         latents_from: Folder of a trained wire whose encoder and latents stay as they are: only adapters are trained.
     """
@@ -59,6 +60,7 @@ class Wire(Method):
     hidden: int = 576
     wire_dtype: Literal["int8", "fp16"] = "fp16"
     company: float = 0.0
+    scaffold: int = 0
     pooling: Literal["contiguous", "queries"] = "contiguous"
     latents_from: str | None = None
 
@@ -70,8 +72,7 @@ class Wire(Method):
             )
         self._expect_served(self.compression)
         self._drawn = self.compression
-        self._step: tuple[int, int] = (0, 0)
-        self._texts: tuple[str, ...] = ()
+        self._step = Step()
         self._adapters = nn.ModuleDict()
         self._store: FeatureStore | None = None
         self._hashed = ""
@@ -113,7 +114,7 @@ class Wire(Method):
         rows: list[Tensor] = [self.adapter(reader).task_tokens]
         for piece in pieces:
             if isinstance(piece, str):
-                rows.append(reader.embed(id_tensor(reader.prompter.slot(piece).ids)).float())
+                rows.append(_read(piece, reader))
             else:
                 expect_space([piece], self.space)
                 rows += self._moved([torch.from_numpy(piece.payload)], reader)
@@ -124,26 +125,32 @@ class Wire(Method):
 
         Source: Bengio et al. 2013, straight-through (arXiv 1308.3432, section 4).
         """
-        among = {slot.text: self._companions(slot.text) for slot in slots}
+        among = {slot.text: companions(slot.text, self._step, self.company) for slot in slots}
         texts = list(dict.fromkeys(text for group in among.values() for text in group))
         made = self._latents([self.source.windows(text) for text in texts], self._drawn)
         rows = self._moved([row + (self._rounded(row) - row).detach() for row in made], reader)
-        parts, task_tokens = dict(zip(texts, rows, strict=True)), self.adapter(reader).task_tokens
+        parts = {text: self._arranged(text, row, reader) for text, row in zip(texts, rows, strict=True)}
+        task_tokens = self.adapter(reader).task_tokens
         joined = {text: torch.cat([task_tokens, *(parts[one] for one in group)]) for text, group in among.items()}
         return Prefix.stack([joined[slot.text] for slot in slots])
 
     def draw(self, seed: int, step: int, slots: Sequence[Slot]) -> None:
-        """Choose the step's compression. Which of its contexts stand among others is drawn by step and text."""
+        """Choose the step's compression. How a context's latents stand in the prompt is drawn by step and text."""
         self._hashed = ""  # the latents are about to change
-        self._step, self._texts = (seed, step), tuple(dict.fromkeys(slot.text for slot in slots))
+        self._step = Step(seed, step, tuple(dict.fromkeys(slot.text for slot in slots)))
         draw = np.random.default_rng([seed, 8, step])
         self._drawn = self.compressions[draw.integers(len(self.compressions))]
 
     def gather(self, slots: Sequence[Slot], folder: Path, limit_bytes: int, progress: Progress) -> None:
         """Compute the features of all slots once, and keep them below `folder`."""
-        windows = [window for text in {slot.text for slot in slots} for window in self.source.windows(text)]
+        texts = dict.fromkeys(slot.text for slot in slots)
+        windows = [window for text in texts for window in self.source.windows(text)]
         self._store = FeatureStore(folder / self.source.identity, self.source, limit_bytes)
         self._store.fill(windows, progress)
+        if self._fresh:
+            standard = self._trained["latents"].get_submodule("standard")
+            assert isinstance(standard, Standard)
+            standard.measure(torch.cat(self._features(windows[:MEASURED])))
 
     def publish(self, folder: Path, readers: Sequence[Reader]) -> bool:
         """Write the wire's folder: the one that `latents_from` names with the readers added, or a new one."""
@@ -173,7 +180,7 @@ class Wire(Method):
             own = {key.removeprefix(f"{prefix}{name}."): value for key, value in tensors.items() if f".{name}." in key}
             self._adapters[name] = Adapter(own["weight"], own["bias"], own["task_tokens"], len(own["mix.bias"]))
         self._trained.load_state_dict(dict(tensors))
-        self._hashed = ""
+        self._fresh, self._hashed = False, ""
         self._trained["latents"].to(self.source.reader.device)
         if reader is not None and reader.fingerprint in self._adapters:
             self._adapters[reader.fingerprint].to(reader.device)
@@ -188,25 +195,14 @@ class Wire(Method):
         model = reader if own and reader is not None else open_reader(str(self.encoder), self.encoder_dtype)
         layers = spaced_layers(model) if self.layers is None else self.layers
         self.source = Encoder(model, layers, self.compressions[0])
-        shape = model.width, len(layers)
-        latents: nn.Module
-        if self.pooling == "queries":
-            latents = Queries(*shape, self.source.window // self.compressions[0], self.hidden)
-        else:
-            latents = Latents(*shape, self.compressions[0], len(self.compressions) - 1, self.hidden)
+        latents = start_latents(self.source, len(self.compressions) - 1, self.hidden, self.pooling == "queries")
         self._trained = nn.ModuleDict({"latents": latents.to(model.device), "adapters": self._adapters})
+        self._fresh = self.latents_from is None
         if self.latents_from is not None:
-            self._take_latents(read_wire(Path(self.latents_from)))
+            self._take_latents(read_latents(Path(self.latents_from), self.source.identity))
 
-    def _take_latents(self, files: WireFiles) -> None:
+    def _take_latents(self, own: Mapping[str, Tensor]) -> None:
         """Another wire's latents in place of new ones, never to be trained."""
-        prefix = "latents."
-        if files.identity != self.source.identity:
-            raise WireError(
-                f"expected a wire with encoder {self.source.identity} in {self.latents_from}, got one with"
-                f" {files.identity}; use its encoder"
-            )
-        own = {name.removeprefix(prefix): part for name, part in files.tensors.items() if name.startswith(prefix)}
         try:
             self._trained["latents"].load_state_dict(own)
         except RuntimeError as error:
@@ -239,15 +235,15 @@ class Wire(Method):
         parts = [windows[first : first + WINDOWS_AT_ONCE] for first in range(0, len(windows), WINDOWS_AT_ONCE)]
         return [features for part in parts for features in self.source.features(part)]
 
-    def _companions(self, text: str) -> list[str]:
-        """The text itself, alone or among others of the step in random order."""
-        others = [other for other in self._texts if other != text]
-        draw = np.random.default_rng([*self._step, zlib.crc32(text.encode())])
-        if not others or draw.random() >= self.company:
-            return [text]
-        count = int(draw.integers(1, MOST_TOGETHER))
-        chosen = [others[place] for place in draw.permutation(len(others))[:count]]
-        return [[text, *chosen][place] for place in draw.permutation(len(chosen) + 1)]
+    def _arranged(self, text: str, row: Tensor, reader: Reader) -> Tensor:
+        """A context's embeddings `[P, D]` in training: its latents' `row [M, D]`, or stretches of it between its text."""
+        stretches = scaffold(text, len(row), self._step, self.scaffold)
+        if len(stretches) == 1 and stretches[0][2]:
+            return row
+        starts = starts_of(self.source.reader, text, self._drawn, len(row))
+        return torch.cat(
+            [row[a:b] if there else _read(text[starts[a] : starts[b]], reader) for a, b, there in stretches]
+        )
 
     def _moved(self, rows: Sequence[Tensor], reader: Reader) -> list[Tensor]:
         """Latents `[M, d]` as the reader's embeddings `[M, D]`."""
@@ -295,3 +291,8 @@ class Wire(Method):
     def _require_prepared(self) -> None:
         if not hasattr(self, "source"):
             raise MethodError("expected a prepared wire, got one without an encoder; call prepare or load first")
+
+
+def _read(text: str, reader: Reader) -> Tensor:
+    """Embeddings `[S, D]` of a piece of text."""
+    return reader.embed(id_tensor(reader.prompter.slot(text).ids)).float()
