@@ -62,7 +62,9 @@ def _passing(recipe: Recipe, spec: ReaderSpec, model: Any, positions: float) -> 
 
 def _adapter(encoder: Any, model: Any, method: Wire) -> Adapter:
     narrow, wide = _width(encoder), _width(model)
-    return Adapter(torch.empty(narrow, wide), torch.empty(wide), torch.empty(method.task_tokens, wide), method.hidden)
+    return Adapter(
+        torch.empty(narrow, wide), torch.empty(wide), torch.empty(method.task_tokens, wide), method.hidden, 1.0
+    )
 
 
 def _width(model: Any) -> int:

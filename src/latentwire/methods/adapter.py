@@ -1,6 +1,9 @@
 """`Adapter`: the receiver's trained half of a wire: latents as one reader's embeddings, behind its task tokens.
 
-latents [M, d] ── linear, and one hidden layer that starts at zero ──▶ [M, D], behind task tokens [T, D]
+latents [M, d] ── linear, and one hidden layer that starts at zero ──▶ [M, D] x the reader's scale, behind task tokens [T, D]
+
+All that is trained is in units of the reader's own embeddings, so that one learning rate serves readers whose embeddings differ
+tenfold in size.
 """
 
 import torch
@@ -23,11 +26,15 @@ class Adapter(nn.Module):
         bias: `[D]`, the same.
         task_tokens: `[T, D]`, where the task tokens start.
         hidden: Units of the hidden layer.
+        scale: Root mean square of the reader's embeddings, in which the others are measured.
     """
 
-    def __init__(self, weight: Tensor, bias: Tensor, task_tokens: Tensor, hidden: int) -> None:
+    scale: Tensor
+
+    def __init__(self, weight: Tensor, bias: Tensor, task_tokens: Tensor, hidden: int, scale: float | Tensor) -> None:
         super().__init__()
         width, out = weight.shape
+        self.register_buffer("scale", torch.as_tensor(scale, dtype=torch.float32))
         self.weight, self.bias = nn.Parameter(weight.clone()), nn.Parameter(bias.clone())
         self.task_tokens = nn.Parameter(task_tokens.clone())
         self.mix = nn.Linear(width, hidden)
@@ -38,7 +45,11 @@ class Adapter(nn.Module):
     def forward(self, latents: Tensor) -> Tensor:
         """Embeddings `[M, D]` of latents `[M, d]`, without the task tokens."""
         moved: Tensor = latents @ self.weight + self.bias + self.residual(F.gelu(self.mix(latents)))
-        return moved
+        return self.scale * moved
+
+    def leading(self) -> Tensor:
+        """Embeddings `[T, D]` of the task tokens."""
+        return self.scale * self.task_tokens
 
 
 @torch.no_grad()
@@ -57,7 +68,8 @@ def start_adapter(encoder: Reader, reader: Reader, task_tokens: int, hidden: int
         weight, bias = _table_map(encoder, reader)
     ids = reader.prompter.slot(INSTRUCTION).ids
     started = reader.embed(id_tensor((ids * -(-task_tokens // len(ids)))[:task_tokens])).float()
-    return Adapter(weight, bias, started, hidden).to(reader.device)
+    unit = encoder.rms / reader.rms
+    return Adapter(unit * weight, bias / reader.rms, started / reader.rms, hidden, reader.rms).to(reader.device)
 
 
 def shared_tokens(encoder: Reader, reader: Reader) -> tuple[Tensor, Tensor]:

@@ -22,7 +22,7 @@ from latentwire.specs import Spec, build
 @METHODS.register("tuned")
 @dataclass
 class Tuned(Method):
-    """A method without parameters behind learned vectors, one set for each reader.
+    """A method without parameters behind learned vectors, one set for each reader, kept in units of its embeddings.
 
     Source: Lester et al. 2021, prompt tuning (arXiv 2104.08691, section 2); started at the instruction's embeddings.
 
@@ -47,7 +47,7 @@ class Tuned(Method):
             raise MethodError(f"tuned: expected a method without tensors of its own, got {self.of}; choose another")
         ids = reader.prompter.slot(INSTRUCTION).ids
         repeated = (ids * -(-self.task_tokens // len(ids)))[: self.task_tokens]
-        self._tokens[reader.fingerprint] = nn.Parameter(reader.embed(id_tensor(repeated)).float())
+        self._tokens[reader.fingerprint] = nn.Parameter(reader.embed(id_tensor(repeated)).float() / reader.rms)
 
     def encode(self, slots: Sequence[Slot], reader: Reader) -> list[Latent]:
         """The other method's latents: task tokens stand at the receiver."""
@@ -77,5 +77,5 @@ class Tuned(Method):
             raise MethodError(
                 f"expected task tokens for reader '{reader.name}', got those of {len(self._tokens)} others; train with it"
             )
-        tokens: Tensor = self._tokens[reader.fingerprint]
+        tokens: Tensor = reader.rms * self._tokens[reader.fingerprint]
         return tokens

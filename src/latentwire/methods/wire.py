@@ -107,11 +107,11 @@ class Wire(Method):
         expect_space(list(latents), self.space)
         adapter = self.adapter(reader)
         rows = self._moved([torch.from_numpy(latent.payload) for latent in latents], reader)
-        return Prefix.stack([torch.cat([adapter.task_tokens, row]) for row in rows])
+        return Prefix.stack([torch.cat([adapter.leading(), row]) for row in rows])
 
     def join(self, pieces: Sequence[Latent | str], reader: Reader) -> Prefix:
         """One prompt's prefix of latents and pieces of text, in order, behind the reader's task tokens once."""
-        rows: list[Tensor] = [self.adapter(reader).task_tokens]
+        rows: list[Tensor] = [self.adapter(reader).leading()]
         for piece in pieces:
             if isinstance(piece, str):
                 rows.append(_read(piece, reader))
@@ -130,8 +130,8 @@ class Wire(Method):
         made = self._latents([self.source.windows(text) for text in texts], self._drawn)
         rows = self._moved([row + (self._rounded(row) - row).detach() for row in made], reader)
         parts = {text: self._arranged(text, row, reader) for text, row in zip(texts, rows, strict=True)}
-        task_tokens = self.adapter(reader).task_tokens
-        joined = {text: torch.cat([task_tokens, *(parts[one] for one in group)]) for text, group in among.items()}
+        leading = self.adapter(reader).leading()
+        joined = {text: torch.cat([leading, *(parts[one] for one in group)]) for text, group in among.items()}
         return Prefix.stack([joined[slot.text] for slot in slots])
 
     def draw(self, seed: int, step: int, slots: Sequence[Slot]) -> None:
@@ -178,7 +178,9 @@ class Wire(Method):
         prefix = "adapters."
         for name in dict.fromkeys(key.split(".")[1] for key in tensors if key.startswith(prefix)):
             own = {key.removeprefix(f"{prefix}{name}."): value for key, value in tensors.items() if f".{name}." in key}
-            self._adapters[name] = Adapter(own["weight"], own["bias"], own["task_tokens"], len(own["mix.bias"]))
+            self._adapters[name] = Adapter(
+                own["weight"], own["bias"], own["task_tokens"], len(own["mix.bias"]), own["scale"]
+            )
         self._trained.load_state_dict(dict(tensors))
         self._fresh, self._hashed = False, ""
         self._trained["latents"].to(self.source.reader.device)
@@ -225,7 +227,7 @@ class Wire(Method):
         latents: nn.Module = self._trained["latents"]
         found = {}
         for window, states in features.items():
-            blocks = in_blocks(embed(torch.tensor(window)).float(), self.source.pool)
+            blocks = in_blocks(embed(torch.tensor(window)).float() / self.source.reader.rms, self.source.pool)
             found[window] = latents(blocks, states.to(device).float(), merges)
         return found
 
