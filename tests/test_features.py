@@ -7,11 +7,12 @@ import time
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from latentwire.data import DATASETS
 from latentwire.encoder import Encoder
 from latentwire.errors import FeatureError, MethodError
-from latentwire.features import FeatureStore
+from latentwire.features import FeatureStore, span_bytes
 from tiny import FAMILIES, tiny_reader
 
 TEXTS = [example.context for example in DATASETS["facts"]().examples("train", 0, 6)]
@@ -26,19 +27,48 @@ def windows_of(encoder, texts=TEXTS):
     return [window for text in texts for window in encoder.windows(text)]
 
 
+def assert_alike(one, other):
+    """Spans of windows that were read in different batches: the same but for rounding."""
+    assert torch.equal(one.kept, other.kept)
+    assert torch.equal(one.rank, other.rank)
+    assert one.length == other.length
+    torch.testing.assert_close(one.states, other.states, atol=2e-2, rtol=2e-2)
+
+
 @pytest.mark.parametrize("pool", [1, 4, 16])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_features_are_means_of_the_models_own_hidden_states(family, pool):
+def test_spans_end_at_the_most_surprising_tokens_and_hold_the_models_own_hidden_states(family, pool):
     encoder = encoder_of(family, pool=pool)
-    reader = encoder.reader
+    reader, num_layers = encoder.reader, len(encoder.layers)
     windows = windows_of(encoder)
     begin = [] if reader.tokenizer.bos_token_id is None else [reader.tokenizer.bos_token_id]
-    for window, found in zip(windows, encoder.features(windows), strict=True):
+    for window, found in zip(windows, encoder.spans(windows), strict=True):
         out = reader.model(input_ids=torch.tensor([[*begin, *window]]), output_hidden_states=True)
+        surprise = F.cross_entropy(
+            out.logits[0, :-1].float(), torch.tensor([*begin, *window][1:], dtype=torch.long), reduction="none"
+        )
+        surprise = surprise if begin else torch.cat([torch.tensor([torch.inf]), surprise])
+        count = -(-len(window) // pool)
+        assert torch.equal(found.kept, surprise.topk(count).indices.sort().values)
+        assert (
+            surprise[found.kept[found.rank.argsort()]].tolist()
+            == surprise.sort(descending=True).values[:count].tolist()
+        )
+        ends = [*(found.kept[:-1] + 1).tolist(), len(window)]
+        assert found.sizes.tolist() == [end - start for start, end in zip([0, *ends], ends, strict=False)]
         for place, layer in enumerate(encoder.layers):
             states = out.hidden_states[layer][0, len(begin) :]
-            expected = torch.stack([states[first : first + pool].mean(dim=0) for first in range(0, len(states), pool)])
-            torch.testing.assert_close(found[:, place].float(), expected, atol=2e-2, rtol=2e-2)
+            torch.testing.assert_close(found.states[:, place].float(), states[found.kept], atol=2e-2, rtol=2e-2)
+            means = torch.stack([span.mean(dim=0) for span in states.split(found.sizes.tolist())])
+            torch.testing.assert_close(found.states[:, num_layers + place].float(), means, atol=2e-2, rtol=2e-2)
+
+
+def test_coarser_spans_are_those_of_a_coarser_encoder():
+    fine, coarse = encoder_of(pool=4), encoder_of(pool=16)
+    windows = windows_of(fine)
+    for window, one, other in zip(windows, fine.spans(windows), coarse.spans(windows), strict=True):
+        assert_alike(one.coarser(-(-len(window) // 16)), other)
+        assert one.coarser(len(one.kept)) is one
 
 
 def test_text_appended_at_a_border_adds_windows_and_changes_none():
@@ -53,17 +83,18 @@ def test_text_appended_at_a_border_adds_windows_and_changes_none():
     whole = encoder.windows(TEXTS[0])
     assert encoder.windows(first) + encoder.windows(rest) == whole
     assert sum(whole, ()) == ids
-    together = encoder.features(whole)
-    apart = encoder.features(encoder.windows(first)) + encoder.features(encoder.windows(rest))
+    together = encoder.spans(whole)
+    apart = encoder.spans(encoder.windows(first)) + encoder.spans(encoder.windows(rest))
     for one, other in zip(together, apart, strict=True):
-        torch.testing.assert_close(one, other, atol=2e-2, rtol=2e-2)
+        assert_alike(one, other)
 
 
 def test_one_token_is_a_text_and_none_is_not():
     encoder = encoder_of()
     (window,) = encoder.windows("a")
-    (features,) = encoder.features([window])
-    assert features.shape == (1, 3, encoder.reader.width)
+    (spans,) = encoder.spans([window])
+    assert spans.states.shape == (1, 6, encoder.reader.width)
+    assert (spans.kept.tolist(), spans.rank.tolist(), spans.sizes.tolist()) == ([0], [0], [1])
     with pytest.raises(MethodError, match="empty"):
         encoder.windows("")
 
@@ -88,19 +119,19 @@ def test_what_was_filled_is_there_bit_by_bit_and_not_computed_again(tmp_path):
     encoder = encoder_of()
     store = FeatureStore(tmp_path, encoder, 8 * MIB)
     windows = windows_of(encoder)
-    assert store.bytes_for(windows) == sum(-(-len(window) // 4) for window in windows) * encoder.feature_bytes
+    assert store.bytes_for(windows) == sum(-(-len(window) // 4) for window in windows) * span_bytes(3, 64)
     shown = []
     store.fill([*windows, *windows[:3]], lambda done, remark: shown.append(done))
     assert shown[-1] == 1.0
     assert store.missing(windows) == []
     for window in windows:
-        (expected,) = encoder.features([window])
-        torch.testing.assert_close(store.features(window), expected, atol=2e-2, rtol=2e-2)
-    kept = [store.features(window) for window in windows]
+        (expected,) = encoder.spans([window])
+        assert_alike(store.spans(window), expected)
+    kept = [store.spans(window) for window in windows]
     store.close()
     again = FeatureStore(tmp_path, encoder, 8 * MIB)
     again.fill(windows, lambda done, remark: pytest.fail("expected nothing to be left to compute"))
-    assert all(torch.equal(one, again.features(window)) for one, window in zip(kept, windows, strict=True))
+    assert all(torch.equal(one.states, again.spans(window).states) for one, window in zip(kept, windows, strict=True))
 
 
 def test_too_large_a_set_is_refused_before_anything_is_computed(tmp_path):
@@ -124,13 +155,13 @@ def test_unknown_window_and_damaged_entry_are_named(tmp_path):
     store = FeatureStore(tmp_path, encoder, MIB)
     window = windows_of(encoder)[0]
     with pytest.raises(FeatureError, match="fill the store first"):
-        store.features(window)
+        store.spans(window)
     store.fill([window])
     wider = encoder_of()
     object.__setattr__(wider, "layers", (0, 1))
     store.encoder = wider
     with pytest.raises(FeatureError, match="start anew"):
-        store.features(window)
+        store.spans(window)
 
 
 def test_killed_while_filling_goes_on_and_gives_the_same(tmp_path):
@@ -155,4 +186,4 @@ def test_killed_while_filling_goes_on_and_gives_the_same(tmp_path):
     stormy = FeatureStore(tmp_path / "stormy", encoder, 16 * MIB)
     stormy.fill(windows)
     for window in windows:
-        torch.testing.assert_close(stormy.features(window), calm.features(window), atol=2e-2, rtol=2e-2)
+        assert_alike(stormy.spans(window), calm.spans(window))

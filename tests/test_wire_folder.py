@@ -178,9 +178,9 @@ def test_appending_encodes_what_is_new_and_gives_the_latent_of_the_whole(trained
     latent = wire.encode([text], compression)[0]
     whole = wire.encode([text + added], compression)[0]
     read = []
-    encode = wire.method.source.features
+    encode = wire.method.source.spans
     monkeypatch.setattr(
-        type(wire.method.source), "features", lambda self, windows: read.extend(windows) or encode(windows)
+        type(wire.method.source), "spans", lambda self, windows: read.extend(windows) or encode(windows)
     )
     appended = wire.append(latent, text, added, compression)
     np.testing.assert_allclose(appended.payload, whole.payload, atol=1e-2)  # features are bf16, and batches round apart

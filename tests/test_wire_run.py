@@ -19,7 +19,15 @@ objective: {{weights: {{answer_ce: 1.0}}}}
 train: {{steps: 6, batch_examples: 8, lr: 1.0e-3, tuned_lr: 1.0e-2, vocabulary_share: 0, precision: fp32}}
 eval: {{scopes: [context], max_new_tokens: 4, resamples: 200, batch: 6}}
 """
-TUNED = {"no-context", "full-text", "text-cut-4x", "random-tokens-4x", "mean-pooled-4x", "learned-queries-4x"}
+TUNED = {
+    "no-context",
+    "full-text",
+    "text-cut-4x",
+    "random-tokens-4x",
+    "surprising-tokens-4x",
+    "mean-pooled-4x",
+    "learned-queries-4x",
+}
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ import torch
 
 from latentwire.config import ReaderSpec, Recipe
 from latentwire.encoder import MAX_LAYERS
+from latentwire.features import span_bytes
 from latentwire.memory import BYTES, activations, bytes_per_parameter, gib
 from latentwire.methods.adapter import Adapter
 from latentwire.methods.latents import Latents
@@ -26,8 +27,7 @@ def wire_plan(recipe: Recipe, method: Wire, tokens: int, examples: int) -> dict[
     encoder = models[source][1] if source in models else meta_model(source)
     kept = len(method.layers or range(min(MAX_LAYERS, encoder.config.num_hidden_layers + 1)))
     with torch.device("meta"):
-        merges = len(method.compressions) - 1
-        latents = Latents(_width(encoder), kept, method.compressions[0], merges, method.hidden)
+        latents = Latents(_width(encoder), 2 * kept, method.hidden)
         adapters = {name: _adapter(encoder, model, method) for name, (_, model) in models.items()}
     trained = {"encoder's latents": _count(latents)} | {
         f"adapter of {name}": _count(one) for name, one in adapters.items()
@@ -41,7 +41,7 @@ def wire_plan(recipe: Recipe, method: Wire, tokens: int, examples: int) -> dict[
     moving = 16.0 * sum(trained.values()) + passing
     layers_of = [_count(model.get_decoder().layers) * bytes_per_parameter(spec) for spec, model in models.values()]
     shared = sum(weights.values()) - sum(layers_of) * (1 - 1 / SHARDS)
-    features = 2.0 * tokens / method.compressions[0] * kept * _width(encoder)
+    features = tokens / method.compressions[0] * span_bytes(kept, _width(encoder))
     return {
         **{f"parameters of {name}": _count(model) for name, (_, model) in models.items()},
         **{f"trained parameters, {name}": count for name, count in trained.items()},

@@ -1,13 +1,18 @@
-"""`Encoder`: a frozen causal LM whose hidden states a wire is made of. Text goes in by windows, features come out.
+"""`Encoder`: a frozen causal LM whose hidden states a wire is made of. Text goes in by windows, spans of its tokens come out.
 
-text ─▶ token ids ─▶ windows of at most W tokens ─ frozen LM ─▶ hidden states of K layers ─ mean of r tokens ─▶ features
+    text ─▶ token ids ─▶ windows of at most W tokens ─ frozen LM ─▶ hidden states of K layers, and how surprising each token was
+                                                                                     │
+    [ span: tokens up to one that is kept ][ span ][ span: ... and the rest ]  ◀─────┘  one token of r is kept
+
+The tokens that the model did not see coming are kept: names and numbers, that is, not what grammar fills in. A span is as long
+as it takes to the next of them, r tokens on average.
 
 Windows do not see one another: a text may be of any length, and text appended to it at a border adds windows and changes
 none.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -19,6 +24,43 @@ from latentwire.reader.inputs import positions
 
 Window = tuple[int, ...]
 MAX_LAYERS = 6
+LOGIT_BYTES = 64 * 2**20
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Spans:
+    """A window of `length` tokens as `m` contiguous spans, each ending at a kept token; the last goes on to the window's end.
+
+    Attributes:
+        kept: `[m]`, places of the kept tokens in the window, rising.
+        rank: `[m]`, 0 for the most surprising of them.
+        states: `[m, 2 K, D]` bf16: hidden states of K layers at the kept token, then their means over the span.
+        length: Tokens of the window.
+    """
+
+    kept: Tensor
+    rank: Tensor
+    states: Tensor
+    length: int
+
+    @property
+    def sizes(self) -> Tensor:
+        """Tokens in each span `[m]`."""
+        ends = torch.cat([self.kept[:-1] + 1, self.kept.new_tensor([self.length])])
+        return torch.diff(ends, prepend=ends.new_zeros(1))
+
+    def coarser(self, count: int) -> "Spans":
+        """The same window as `count` spans, at the most surprising of the kept tokens."""
+        if count >= len(self.kept):
+            return self
+        chosen = (self.rank < count).nonzero()[:, 0]
+        owner = torch.searchsorted(chosen, torch.arange(len(self.kept))).clamp(max=len(chosen) - 1)
+        sizes, layers = self.sizes.float(), self.states.shape[1] // 2
+        sums = torch.zeros(len(chosen), layers, self.states.shape[2])
+        sums.index_add_(0, owner, self.states[:, layers:].float() * sizes[:, None, None])
+        means = sums / torch.zeros(len(chosen)).index_add_(0, owner, sizes)[:, None, None]
+        states = torch.cat([self.states[chosen, :layers], means.to(self.states.dtype)], dim=1)
+        return Spans(self.kept[chosen], self.rank[chosen], states, self.length)
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +70,7 @@ class Encoder:
     Attributes:
         reader: A reader, of which only tokenizer, embeddings and layers serve here.
         layers: Hidden states that are kept, at most six: 0 are the input embeddings, `L` is the last of `L` layers.
-        pool: `r`, how many neighbouring tokens are averaged into one feature.
+        pool: `r`, one of how many tokens is kept.
         window: `W`, how many tokens the model reads at once; a multiple of 16, so that every compression fits.
 
     Raises:
@@ -60,12 +102,7 @@ class Encoder:
         """What features depend on beside the text: model, layers, pool and dtype."""
         layers = ".".join(map(str, self.layers))
         dtype = str(self.reader.dtype).removeprefix("torch.")
-        return f"{self.reader.fingerprint}-layers{layers}-pool{self.pool}-{dtype}"
-
-    @property
-    def feature_bytes(self) -> int:
-        """Bytes of the features of one block: `K * D` values in bf16."""
-        return 2 * len(self.layers) * self.reader.width
+        return f"{self.reader.fingerprint}-layers{layers}-spans{self.pool}-{dtype}"
 
     def windows(self, text: str) -> list[Window]:
         """The text's token ids in windows of at most `W`; one empty window for an empty text never occurs: it is refused.
@@ -79,8 +116,12 @@ class Encoder:
         return [ids[start : start + self.window] for start in range(0, len(ids), self.window)]
 
     @torch.no_grad()
-    def features(self, windows: Sequence[Window]) -> list[Tensor]:
-        """Features `[ceil(n / r), K, D]` bf16 of each window of `n` tokens, on the CPU; read in one batch."""
+    def spans(self, windows: Sequence[Window]) -> list[Spans]:
+        """Spans of each window of `n` tokens, `ceil(n / r)` of them, on the CPU; read in one batch.
+
+        Source: Li et al. 2023, Selective Context (arXiv 2310.06201, section 3.1), keeps text by its self-information, as here;
+        that what is left out stays in the spans' states is ours.
+        """
         begin = [] if self.reader.tokenizer.bos_token_id is None else [self.reader.tokenizer.bos_token_id]
         longest = len(begin) + max(map(len, windows))
         ids = torch.zeros(len(windows), longest, dtype=torch.long)
@@ -89,11 +130,17 @@ class Encoder:
             size = len(begin) + len(window)
             ids[row, :size] = torch.tensor([*begin, *window])
             mask[row, :size] = True
-        states = self._states(ids, mask)
-        return [self._pooled(states[row, len(begin) :][: len(window)]) for row, window in enumerate(windows)]
+        states, last = self._states(ids, mask)
+        found = []
+        for row, window in enumerate(windows):
+            own = slice(len(begin), len(begin) + len(window))
+            surprise = surprise_of(self.reader, last[row, : own.stop], ids[row, : own.stop])[-len(window) :]
+            found.append(self._spans(states[row, own], surprise))
+        return found
 
-    def _states(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """Hidden states `[B, T, K, D]` of the kept layers; padding is on the right, where a causal model cannot see it."""
+    def _states(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Hidden states `[B, T, K, D]` of the kept layers and last ones `[B, T, D]`; padding is on the right, where a causal
+        model cannot see it."""
         mask = mask.to(self.reader.device)
         out = self.reader.model.get_decoder()(
             inputs_embeds=self.reader.embed(ids),
@@ -102,11 +149,30 @@ class Encoder:
             output_hidden_states=True,
             use_cache=False,
         )
-        return torch.stack([out.hidden_states[layer].to(mask.device) for layer in self.layers], dim=2)
+        kept = torch.stack([out.hidden_states[layer].to(mask.device) for layer in self.layers], dim=2)
+        return kept, out.last_hidden_state
 
-    def _pooled(self, states: Tensor) -> Tensor:
-        means = [block.float().mean(dim=0) for block in states.split(self.pool)]
-        return torch.stack(means).to(torch.bfloat16).cpu()
+    def _spans(self, states: Tensor, surprise: Tensor) -> Spans:
+        length = len(surprise)
+        kept = surprise.argsort(descending=True, stable=True)[: -(-length // self.pool)]
+        rank = torch.empty(length, dtype=torch.long)
+        rank[kept] = torch.arange(len(kept))
+        kept = kept.sort().values
+        states = states.float().cpu()
+        blank = Spans(kept, rank[kept], states, length)
+        means = torch.stack([span.mean(dim=0) for span in states.split(blank.sizes.tolist())])
+        return replace(blank, states=torch.cat([states[kept], means], dim=1).to(torch.bfloat16))
+
+
+def surprise_of(reader: Reader, last: Tensor, ids: Tensor) -> Tensor:
+    """How unlikely each of `ids [T]` was after those before it, in nats, by last hidden states `[T, D]`; endless for the first."""
+    found = [torch.full((1,), torch.inf)]
+    size = max(1, LOGIT_BYTES // (4 * reader.vocab_size))
+    for start in range(0, len(ids) - 1, size):
+        due = ids[1:][start : start + size]
+        logits = reader.head(last[:-1][start : start + size]).float().cpu()
+        found.append(torch.nn.functional.cross_entropy(logits, due, reduction="none"))
+    return torch.cat(found)
 
 
 def spaced_layers(reader: Reader) -> tuple[int, ...]:

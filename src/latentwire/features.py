@@ -1,6 +1,6 @@
-"""`FeatureStore`: the encoder's features of windows of text, computed once and kept on disk.
+"""`FeatureStore`: the encoder's spans of windows of text, computed once and kept on disk.
 
-window of token ids ─▶ key ─▶ features [m, K, D] bf16, in one LMDB file
+window of token ids ─▶ key ─▶ kept [m] uint16, rank [m] uint16, states [m, 2 K, D] bf16, in one LMDB file
 
 An entry is written as a whole or not at all, so filling goes on where a kill stopped it.
 """
@@ -12,14 +12,14 @@ from pathlib import Path
 import lmdb
 import numpy as np
 import torch
-from torch import Tensor
 
-from latentwire.encoder import Encoder, Window
+from latentwire.encoder import Encoder, Spans, Window
 from latentwire.errors import FeatureError
 
 IDENTITY = b"identity"
 PAGE = 4096
 TOKENS_AT_ONCE = 4096
+PLACE_BYTES = 4
 
 
 class FeatureStore:
@@ -95,12 +95,12 @@ class FeatureStore:
         done = 0
         while done < len(due):
             batch = _batch(due, done)
-            self._keep(batch, self.encoder.features(batch))
+            self._keep(batch, self.encoder.spans(batch))
             done += len(batch)
             progress(done / len(due), f"{done}/{len(due)} windows")
 
-    def features(self, window: Window) -> Tensor:
-        """Features `[m, K, D]` bf16 of a window that is there.
+    def spans(self, window: Window) -> Spans:
+        """Spans of a window that is there.
 
         Raises:
             FeatureError: It is not there, or is damaged.
@@ -115,26 +115,36 @@ class FeatureStore:
             raise FeatureError(
                 f"expected {self._size(window)} bytes of features, got {len(data)}; delete {self.folder} and start anew"
             )
-        values = torch.from_numpy(np.frombuffer(data, dtype=np.int16).copy()).view(torch.bfloat16)
-        return values.view(-1, len(self.encoder.layers), self.encoder.reader.width)
+        count = -(-len(window) // self.encoder.pool)
+        kept, rank = torch.from_numpy(np.frombuffer(data, "<u2", 2 * count).astype(np.int64)).view(2, count)
+        values = np.frombuffer(data, np.int16, offset=PLACE_BYTES * count).copy()
+        states = torch.from_numpy(values).view(torch.bfloat16)
+        return Spans(kept, rank, states.view(count, -1, self.encoder.reader.width), len(window))
 
-    def _keep(self, windows: Sequence[Window], found: Sequence[Tensor]) -> None:
+    def _keep(self, windows: Sequence[Window], found: Sequence[Spans]) -> None:
         try:
             with self._file.begin(write=True) as transaction:
-                for window, features in zip(windows, found, strict=True):
-                    transaction.put(_key(window), features.contiguous().view(torch.int16).numpy().tobytes())
+                for window, spans in zip(windows, found, strict=True):
+                    places = torch.cat([spans.kept, spans.rank]).numpy().astype("<u2").tobytes()
+                    states = spans.states.contiguous().view(torch.int16).numpy().tobytes()
+                    transaction.put(_key(window), places + states)
         except lmdb.Error as error:
             raise FeatureError(
                 f"expected to write features in {self.folder}, got: {error}; free space. What was written is kept"
             ) from None
 
     def _size(self, window: Window) -> int:
-        return -(-len(window) // self.encoder.pool) * self.encoder.feature_bytes
+        return -(-len(window) // self.encoder.pool) * span_bytes(len(self.encoder.layers), self.encoder.reader.width)
 
     def _held(self) -> int:
         """Bytes of the entries, in whole pages."""
         kept = self._file.stat()
         return PAGE * int(kept["overflow_pages"] + kept["leaf_pages"] + kept["branch_pages"])
+
+
+def span_bytes(layers: int, width: int) -> int:
+    """Bytes of one span: place and rank of its token, `2 K * D` values in bf16."""
+    return PLACE_BYTES + 2 * 2 * layers * width
 
 
 def _key(window: Window) -> bytes:

@@ -113,6 +113,7 @@ def _shorter(own: Spec, readers: Sequence[str]) -> Iterator[Rung]:
     tuned = {"name": "tuned", "task_tokens": task_tokens}
     cut = {"name": "truncated", "unit": "positions", "per_token": 1 / size, "counted_by": counted_by}
     drawn = {"name": "random_tokens", "compression": float(size), "counted_by": counted_by}
+    scored = {"name": "surprising_tokens", "compression": float(size), "scorer": counted_by}
     pooled = {"name": "pooled", "compression": size, "counted_by": counted_by}
     yield Rung(FLOOR_TUNED, {**tuned, "of": {"name": "no_context"}}, "tuned/no-context")
     yield Rung(TEXT_TUNED, {**tuned, "of": {"name": "full_text"}}, "tuned/full-text")
@@ -120,6 +121,8 @@ def _shorter(own: Spec, readers: Sequence[str]) -> Iterator[Rung]:
     yield Rung(f"text cut {size}x, tuned", {**tuned, "of": cut}, f"tuned/text-cut-{size}x")
     yield Rung(f"random tokens {size}x", {**drawn, "more": task_tokens})
     yield Rung(f"random tokens {size}x, tuned", {**tuned, "of": drawn}, f"tuned/random-tokens-{size}x")
+    yield Rung(f"surprising tokens {size}x", {**scored, "more": task_tokens})
+    yield Rung(f"surprising tokens {size}x, tuned", {**tuned, "of": scored}, f"tuned/surprising-tokens-{size}x")
     for writer in readers:
         summary = {"name": "relay", "writer": writer, "compression": float(size), "more": task_tokens}
         summary["counted_by"] = counted_by
@@ -131,7 +134,7 @@ def _shorter(own: Spec, readers: Sequence[str]) -> Iterator[Rung]:
     yield Rung(f"{own['name']} {size}x, one of four latents", {"name": "among", "of": own}, OWN)
     for kind in ("shuffled", "zero"):
         yield Rung(f"{own['name']} {size}x, {kind}", {"name": "control", "of": own, "kind": kind}, OWN)
-    if own["pooling"] == "contiguous" and own["latents_from"] is None:
+    if own["pooling"] == "spans" and own["latents_from"] is None:
         yield Rung(f"learned queries {size}x", {**own, "pooling": "queries"}, f"tuned/learned-queries-{size}x")
 
 

@@ -104,4 +104,17 @@ def id_tensor(ids: Sequence[int]) -> Tensor:
     return torch.tensor(ids, dtype=torch.long)
 
 
-from latentwire.methods import among, control, embeddings, mlp, per_token, pooled, relay, rewritten, text, tuned, wire  # noqa: E402, F401
+from latentwire.methods import (  # noqa: E402, F401
+    among,
+    control,
+    embeddings,
+    mlp,
+    per_token,
+    pooled,
+    relay,
+    rewritten,
+    surprising,
+    text,
+    tuned,
+    wire,
+)

@@ -1,12 +1,10 @@
-"""From blocks of tokens to latents: the sender's trained half of a wire.
+"""From spans of tokens to latents: the sender's trained half of a wire.
 
-    embeddings of a block [M, r, D] ── a map per position ──▶ + ──▶ latents at r
-      and its features [M, K, D] ───── one hidden layer ──────┘        │ merge neighbours
-                                                                       ▼
-                                                             latents at 2r ─▶ latents at 4r
+    kept token's embedding [M, D] ────────────────────────────────▶ + ──▶ latents [M, D]
+      and its span's states [M, 2 K, D] ── one hidden layer ────────┘
 
-A latent starts as the scaled mean of its tokens' embeddings, which a reader half understands already; the hidden layer's part
-starts at zero.
+A latent starts as the embedding of the one token of its span that is kept, which a reader understands already; what the hidden
+layer adds of the others starts at zero. Coarser latents are those of coarser spans.
 """
 
 import torch
@@ -50,104 +48,68 @@ class Standard(nn.Module):
 
 
 class Latents(nn.Module):
-    """Trained maps from blocks of `pool` tokens to latents, and from pairs of latents to one.
+    """Trained map from spans to latents, one for each.
 
-    Source: ComprExIT (arXiv 2602.03784, section 3) mixes the layers of a frozen model and pools in windows, as here; the map per
-    position and the start at the mean embedding are ours.
+    Source: ComprExIT (arXiv 2602.03784, section 3) mixes the layers of a frozen model and pools in windows of fixed size; spans
+    that end at surprising tokens and the start at their embeddings are ours.
 
     Args:
         width: `D` of the encoder.
-        num_features: `K`, layers kept.
-        pool: `r`, tokens in a block.
-        merges: How often neighbours are merged: 0 for compression `r` alone, 2 for `r`, `2 r` and `4 r`.
-        hidden: Units between features and residual.
+        num_states: `2 K`, states kept of each span.
+        hidden: Units between states and residual.
     """
 
-    def __init__(self, width: int, num_features: int, pool: int, merges: int, hidden: int) -> None:
+    def __init__(self, width: int, num_states: int, hidden: int) -> None:
         super().__init__()
-        self.positions = nn.Parameter(torch.eye(width).repeat(pool, 1, 1) / pool**0.5)
-        self.standard = Standard(num_features, width)
-        self.mix = nn.Linear((num_features + pool) * width, hidden)
-        self.residual = _zero(nn.Linear(hidden, width))
-        self.merges = nn.ModuleList(Merge(width, hidden) for _ in range(merges))
+        self.standard = Standard(num_states, width)
+        self.mix = nn.Linear((num_states + 1) * width, hidden)
+        self.length = nn.Parameter(torch.zeros(hidden))
+        self.residual = nn.Linear(hidden, width)
+        nn.init.zeros_(self.residual.weight)
+        nn.init.zeros_(self.residual.bias)
 
-    def forward(self, embeds: Tensor, features: Tensor, merges: int) -> Tensor:
-        """Latents `[ceil(M / 2 ** merges), D]` float32 of `embeds [M, r, D]` and `features [M, K, D]`."""
-        base = torch.einsum("mrd,rde->me", embeds, self.positions)
-        seen = torch.cat([self.standard(features), F.layer_norm(embeds, embeds.shape[-1:]).flatten(1)], dim=1)
-        latents: Tensor = base + self.residual(F.gelu(self.mix(seen)))
-        for merge in self.merges[:merges]:
-            latents = merge(latents)
+    def forward(self, embeds: Tensor, states: Tensor, sizes: Tensor, count: int) -> Tensor:
+        """Latents `[M, D]` float32 of kept tokens' `embeds [M, D]`, `states [M, 2 K, D]` and `sizes [M]` of spans."""
+        seen = torch.cat([self.standard(states), F.layer_norm(embeds, embeds.shape[-1:])], dim=1)
+        units = self.mix(seen) + sizes.float().log2()[:, None] * self.length
+        latents: Tensor = embeds + self.residual(F.gelu(units))
         return latents.float()
 
 
 class Queries(nn.Module):
-    """Learned queries that look a window's features up, in place of contiguous blocks: the rung to beat.
+    """Learned queries that look a window's spans up, in place of one latent for each: the rung to beat.
 
-    Source: Jaegle et al. 2021, Perceiver (arXiv 2103.03206, section 3.1), one cross-attention; each query stands for the place
-    of the block that it replaces.
+    Source: Jaegle et al. 2021, Perceiver (arXiv 2103.03206, section 3.1), one cross-attention; each query stands for a place.
 
     Args:
         width: `D` of the encoder.
-        num_features: `K`, layers kept.
-        most: Blocks of the longest window.
+        num_states: `2 K`, states kept of each span.
+        most: Spans of the longest window.
         hidden: Units of the layer after the attention.
     """
 
-    def __init__(self, width: int, num_features: int, most: int, hidden: int) -> None:
+    def __init__(self, width: int, num_states: int, most: int, hidden: int) -> None:
         super().__init__()
         self.queries = nn.Parameter(torch.randn(most, width) * width**-0.5)
         self.places = nn.Parameter(torch.randn(most, width) * width**-0.5)
-        self.standard = Standard(num_features, width)
-        self.mix = nn.Linear(num_features * width, width)
+        self.standard = Standard(num_states, width)
+        self.mix = nn.Linear(num_states * width, width)
         self.attention = nn.MultiheadAttention(width, HEADS, batch_first=True)
         self.inner = nn.Linear(width, hidden)
         self.outer = nn.Linear(hidden, width)
 
-    def forward(self, embeds: Tensor, features: Tensor, merges: int) -> Tensor:
-        """Latents `[ceil(M / 2 ** merges), D]` float32 of `features [M, K, D]`; `embeds` are not used."""
-        count = len(features)
-        seen = self.mix(self.standard(features)) + self.places[:count]
-        asked = self.queries[: count : 2**merges]
+    def forward(self, embeds: Tensor, states: Tensor, sizes: Tensor, count: int) -> Tensor:
+        """Latents `[count, D]` float32 of `states [M, 2 K, D]`; `embeds` and `sizes` are not used."""
+        seen = self.mix(self.standard(states)) + self.places[: len(states)]
+        asked = self.queries[:: max(1, -(-len(states) // count))][:count]
         found = self.attention(asked[None], seen[None], seen[None], need_weights=False)[0][0]
         latents: Tensor = found + self.outer(F.gelu(self.inner(found)))
         return latents.float()
 
 
-class Merge(nn.Module):
-    """Two neighbouring latents as one: starts at their scaled mean. An odd one out is merged with itself."""
-
-    def __init__(self, width: int, hidden: int) -> None:
-        super().__init__()
-        self.sides = nn.Parameter(torch.eye(width).repeat(2, 1, 1) / 2**0.5)
-        self.mix = nn.Linear(2 * width, hidden)
-        self.residual = _zero(nn.Linear(hidden, width))
-
-    def forward(self, latents: Tensor) -> Tensor:
-        """`[ceil(M / 2), D]` of `[M, D]`."""
-        pairs = in_blocks(latents, 2)
-        normed = F.layer_norm(pairs, pairs.shape[-1:]).flatten(1)
-        base = torch.einsum("mrd,rde->me", pairs, self.sides)
-        merged: Tensor = base + self.residual(F.gelu(self.mix(normed)))
-        return merged
-
-
-def start_latents(source: Encoder, merges: int, hidden: int, queries: bool) -> Latents | Queries:
-    """New maps, or queries, for an encoder's features, untrained."""
-    width, kept = source.reader.width, len(source.layers)
+def start_latents(source: Encoder, hidden: int, queries: bool) -> Latents | Queries:
+    """A new map, or queries, for an encoder's spans, untrained."""
+    width, num_states = source.reader.width, 2 * len(source.layers)
     if queries:
-        return Queries(width, kept, source.window // source.pool, hidden)
-    return Latents(width, kept, source.pool, merges, hidden)
-
-
-def in_blocks(rows: Tensor, size: int) -> Tensor:
-    """`[S, D]` as blocks `[ceil(S / size), size, D]`; the last is filled with copies of the last row."""
-    missing = -len(rows) % size
-    filled = torch.cat([rows, rows[-1:].expand(missing, -1)]) if missing else rows
-    return filled.view(-1, size, rows.shape[-1])
-
-
-def _zero(layer: nn.Linear) -> nn.Linear:
-    nn.init.zeros_(layer.weight)
-    nn.init.zeros_(layer.bias)
-    return layer
+        return Queries(width, num_states, source.window // source.pool, hidden)
+    return Latents(width, num_states, hidden)

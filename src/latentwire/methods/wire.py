@@ -15,14 +15,14 @@ import torch
 from torch import Tensor, nn
 
 from latentwire.codecs import transmit
-from latentwire.encoder import Encoder, Window, spaced_layers
+from latentwire.encoder import Encoder, Spans, Window, spaced_layers
 from latentwire.errors import MethodError, WireError
 from latentwire.features import FeatureStore
 from latentwire.latent import Latent, expect_space
 from latentwire.methods import METHODS, Counts, Method, Progress, Weights, id_tensor
 from latentwire.methods.adapter import Adapter, start_adapter
-from latentwire.methods.arranged import Step, companions, scaffold, starts_of
-from latentwire.methods.latents import Standard, in_blocks, start_latents
+from latentwire.methods.company import Step, companions
+from latentwire.methods.latents import Standard, start_latents
 from latentwire.reader import Prefix, Reader, Slot
 from latentwire.reader.load import open_reader
 from latentwire.wire_folder import WireFiles, WireReader, read_latents, read_wire, write_wire
@@ -46,8 +46,7 @@ class Wire(Method):
         hidden: Units of the hidden layers.
         wire_dtype: "fp16" or "int8", applied for real in training too.
         company: Share of training contexts that stand among one to three others of their step, in random order.
-        scaffold: Steps in which training contexts are less and less text between their latents; none are if 0.
-        pooling: "contiguous" makes a latent of neighbouring tokens, "queries" asks learned queries.
+        pooling: "spans" makes a latent of each span of neighbouring tokens, "queries" asks learned queries.
         latents_from: Folder of a trained wire whose encoder and latents stay as they are: only adapters are trained.
     """
 
@@ -60,8 +59,7 @@ class Wire(Method):
     hidden: int = 576
     wire_dtype: Literal["int8", "fp16"] = "fp16"
     company: float = 0.0
-    scaffold: int = 0
-    pooling: Literal["contiguous", "queries"] = "contiguous"
+    pooling: Literal["spans", "queries"] = "spans"
     latents_from: str | None = None
 
     def __post_init__(self) -> None:
@@ -114,7 +112,7 @@ class Wire(Method):
         rows: list[Tensor] = [self.adapter(reader).leading()]
         for piece in pieces:
             if isinstance(piece, str):
-                rows.append(_read(piece, reader))
+                rows.append(reader.embed(id_tensor(reader.prompter.slot(piece).ids)).float())
             else:
                 expect_space([piece], self.space)
                 rows += self._moved([torch.from_numpy(piece.payload)], reader)
@@ -129,8 +127,7 @@ class Wire(Method):
         texts = list(dict.fromkeys(text for group in among.values() for text in group))
         made = self._latents([self.source.windows(text) for text in texts], self._drawn)
         rows = self._moved([row + (self._rounded(row) - row).detach() for row in made], reader)
-        parts = {text: self._arranged(text, row, reader) for text, row in zip(texts, rows, strict=True)}
-        leading = self.adapter(reader).leading()
+        parts, leading = dict(zip(texts, rows, strict=True)), self.adapter(reader).leading()
         joined = {text: torch.cat([leading, *(parts[one] for one in group)]) for text, group in among.items()}
         return Prefix.stack([joined[slot.text] for slot in slots])
 
@@ -150,7 +147,7 @@ class Wire(Method):
         if self._fresh:
             standard = self._trained["latents"].get_submodule("standard")
             assert isinstance(standard, Standard)
-            standard.measure(torch.cat(self._features(windows[:MEASURED])))
+            standard.measure(torch.cat([spans.states for spans in self._spans(windows[:MEASURED])]))
 
     def publish(self, folder: Path, readers: Sequence[Reader]) -> bool:
         """Write the wire's folder: the one that `latents_from` names with the readers added, or a new one."""
@@ -197,7 +194,7 @@ class Wire(Method):
         model = reader if own and reader is not None else open_reader(str(self.encoder), self.encoder_dtype)
         layers = spaced_layers(model) if self.layers is None else self.layers
         self.source = Encoder(model, layers, self.compressions[0])
-        latents = start_latents(self.source, len(self.compressions) - 1, self.hidden, self.pooling == "queries")
+        latents = start_latents(self.source, self.hidden, self.pooling == "queries")
         self._trained = nn.ModuleDict({"latents": latents.to(model.device), "adapters": self._adapters})
         self._fresh = self.latents_from is None
         if self.latents_from is not None:
@@ -217,35 +214,25 @@ class Wire(Method):
     def _latents(self, parts: Sequence[Sequence[Window]], compression: int) -> list[Tensor]:
         """Latents `[M, d]` of each text, window by window."""
         distinct = list(dict.fromkeys(window for windows in parts for window in windows))
-        features = dict(zip(distinct, self._features(distinct), strict=True))
-        made = self._made(features, self.compressions.index(compression))
+        spans = dict(zip(distinct, self._spans(distinct), strict=True))
+        made = {window: self._made(window, found, compression) for window, found in spans.items()}
         return [torch.cat([made[window] for window in windows]) for windows in parts]
 
-    def _made(self, features: Mapping[Window, Tensor], merges: int) -> dict[Window, Tensor]:
-        """Latents of each distinct window, so that a context that occurs twice is encoded once."""
-        embed, device = self.source.reader.embed, self.source.reader.device
-        latents: nn.Module = self._trained["latents"]
-        found = {}
-        for window, states in features.items():
-            blocks = in_blocks(embed(torch.tensor(window)).float() / self.source.reader.rms, self.source.pool)
-            found[window] = latents(blocks, states.to(device).float(), merges)
-        return found
+    def _made(self, window: Window, spans: Spans, compression: int) -> Tensor:
+        """Latents `[ceil(n / compression), d]` of a window."""
+        reader, count = self.source.reader, -(-len(window) // compression)
+        if self.pooling == "spans":
+            spans = spans.coarser(count)
+        embeds = reader.embed(torch.tensor(window)[spans.kept]).float() / reader.rms
+        states, sizes = spans.states.to(reader.device).float(), spans.sizes.to(reader.device)
+        latents: Tensor = self._trained["latents"](embeds, states, sizes, count)
+        return latents
 
-    def _features(self, windows: Sequence[Window]) -> list[Tensor]:
+    def _spans(self, windows: Sequence[Window]) -> list[Spans]:
         if self._store is not None and not self._store.missing(windows):
-            return [self._store.features(window) for window in windows]
+            return [self._store.spans(window) for window in windows]
         parts = [windows[first : first + WINDOWS_AT_ONCE] for first in range(0, len(windows), WINDOWS_AT_ONCE)]
-        return [features for part in parts for features in self.source.features(part)]
-
-    def _arranged(self, text: str, row: Tensor, reader: Reader) -> Tensor:
-        """A context's embeddings `[P, D]` in training: its latents' `row [M, D]`, or stretches of it between its text."""
-        stretches = scaffold(text, len(row), self._step, self.scaffold)
-        if len(stretches) == 1 and stretches[0][2]:
-            return row
-        starts = starts_of(self.source.reader, text, self._drawn, len(row))
-        return torch.cat(
-            [row[a:b] if there else _read(text[starts[a] : starts[b]], reader) for a, b, there in stretches]
-        )
+        return [spans for part in parts for spans in self.source.spans(part)]
 
     def _moved(self, rows: Sequence[Tensor], reader: Reader) -> list[Tensor]:
         """Latents `[M, d]` as the reader's embeddings `[M, D]`."""
@@ -293,8 +280,3 @@ class Wire(Method):
     def _require_prepared(self) -> None:
         if not hasattr(self, "source"):
             raise MethodError("expected a prepared wire, got one without an encoder; call prepare or load first")
-
-
-def _read(text: str, reader: Reader) -> Tensor:
-    """Embeddings `[S, D]` of a piece of text."""
-    return reader.embed(id_tensor(reader.prompter.slot(text).ids)).float()
