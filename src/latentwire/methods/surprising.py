@@ -37,10 +37,16 @@ class SurprisingTokens(Method):
     compression: float = 4.0
     more: int = 0
 
+    def __post_init__(self) -> None:
+        self._known: dict[tuple[str, str], Slot] = {}
+
     def encode(self, slots: Sequence[Slot], reader: Reader) -> list[Latent]:
         """Text of each slot with what is kept of its context, at most `ceil(S / compression) + more` of the reader's tokens."""
         scorer = reader if self.scorer in (None, reader.source) else open_reader(str(self.scorer))
-        return [text_latent(self._kept(slot, scorer, reader), slot) for slot in slots]
+        for slot in slots:
+            if (slot.text, reader.fingerprint) not in self._known:
+                self._known[slot.text, reader.fingerprint] = self._kept(slot, scorer, reader)
+        return [text_latent(self._known[slot.text, reader.fingerprint], slot) for slot in slots]
 
     def prefix(self, latents: Sequence[Latent], reader: Reader) -> Prefix:
         """Embedded tokens of the text."""
