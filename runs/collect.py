@@ -1,10 +1,12 @@
 """Turn run folders into committed result files: results/<dataset>/<method>--<variant>.json.
 
     python runs/collect.py RUN_FOLDER [...] --variant NAME --command "the command that made them" [--paired]
+        [--target "wire 4x=0.60" ...]
 
 One file holds the rows of all given runs (seeds, readers), what trained them and where. Idempotent: the same folders
 give the same bytes. The folder in the environment variable DATA is written as $DATA: a figure names no machine's paths.
-`--paired` compares what each run trained with the first run's, and with raw embeddings, question by question.
+`--paired` compares what each run trained with the first run's, and with raw embeddings, question by question. `--target` sets
+the share of the gap that a rung is to reach; its rows then say whether they do.
 """
 
 import argparse
@@ -48,6 +50,16 @@ def collect(folders: list[Path], command: str) -> dict[str, Any]:
         "meta": {"recipes": recipes, "intervals": "95 %, paired bootstrap over contexts"},
         "rows": rows,
     }
+
+
+def judge(rows: list[dict[str, Any]], targets: list[str]) -> None:
+    """Write `target_met` into the rows of each rung that has a target."""
+    for rung, equals, target in (entry.partition("=") for entry in targets):
+        found = [row for row in rows if row["rung"] == rung]
+        if not equals or not found:
+            raise SystemExit(f"expected --target as 'rung=share' with a rung of the runs, got '{rung}{equals}{target}'")
+        for row in found:
+            row["target_met"] = row["share_of_gap"] is not None and row["share_of_gap"] >= float(target)
 
 
 def paired(folders: list[Path], scope: str) -> list[dict[str, Any]]:
@@ -102,13 +114,15 @@ def main() -> None:
     parser.add_argument("--command", required=True)
     parser.add_argument("--results", type=Path, default=ROOT / "results")
     parser.add_argument("--paired", action="store_true")
+    parser.add_argument("--target", action="append", default=[])
     arguments = parser.parse_args()
     result = collect(arguments.folders, arguments.command)
     if arguments.paired:
         scopes = dict.fromkeys(row["scope"] for row in result["rows"] if row["trained"])
         result["meta"]["paired"] = [pair for scope in scopes for pair in paired(arguments.folders, scope)]
-    trained = next(row for row in result["rows"] if row["trained"])
-    path = arguments.results / trained["dataset"] / f"{trained['method']}--{arguments.variant}.json"
+    judge(result["rows"], arguments.target)
+    dataset, method = result["rows"][0]["dataset"], result["meta"]["recipes"][0]["method"]["name"]
+    path = arguments.results / dataset / f"{method}--{arguments.variant}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(rounded(result), indent=1, sort_keys=True, ensure_ascii=False) + "\n")
     print(path)

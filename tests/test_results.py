@@ -162,6 +162,18 @@ STUDY = {
 }
 
 
+def test_rows_say_whether_they_met_a_target_that_was_set_for_their_rung():
+    judge = runpy.run_path(str(ROOT / "runs" / "collect.py"))["judge"]
+    shares = {"wire 4x": 0.61, "wire 8x": None, "text cut 4x": 0.9}
+    rows = [{"rung": rung, "share_of_gap": share} for rung, share in shares.items()]
+    judge(rows, ["wire 4x=0.60", "wire 8x=0.45"])
+    assert [row.get("target_met") for row in rows] == [True, False, None]
+    judge(rows, ["wire 4x=0.62"])
+    assert rows[0]["target_met"] is False
+    with pytest.raises(SystemExit, match="with a rung of the runs"):
+        judge(rows, ["wire 5x=0.6"])
+
+
 def test_collecting_twice_gives_the_same_bytes(tmp_path):
     collect = runpy.run_path(str(ROOT / "runs" / "collect.py"))
     run = tmp_path / "run"

@@ -3,9 +3,12 @@
 import json
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from latentwire.joint import JOINT
 from latentwire.report.rows import FLOOR_TUNED, TEXT_TUNED
+from latentwire.wire_folder import read_wire
 from test_cli import call
 from tiny import save_tiny
 
@@ -88,6 +91,28 @@ def test_finished_tuned_rungs_are_kept_and_force_trains_them_anew(recipe, cache,
     assert (weights.read_bytes(), log.read_text()) == first
     assert call(capsys, "train", recipe, "train.steps=5", "--out", tmp_path, "--force")[0] == 0
     assert weights.read_bytes() != first[0]
+
+
+def test_training_goes_on_from_a_published_wire_and_from_no_other(recipe, cache, tmp_path, capsys):
+    few = ["eval.rungs=[no context, full text, raw embeddings, wire 4x]", "--out", tmp_path]
+    assert call(capsys, "train", recipe, *few)[0] == 0
+    wire = tmp_path / "tiny-wire" / "wire"
+    further = ["name=further", f"train.start_from={wire}", "train.steps=1", "train.lr=1e-30", "train.tuned_lr=1e-30"]
+    assert call(capsys, "train", recipe, *further, *few)[0] == 0
+    assert read_wire(tmp_path / "further" / "wire").space == read_wire(wire).space
+    code, _, words = call(capsys, "train", recipe, *further, "name=other", "method.hidden=8", *few)
+    assert code == 2
+    assert "train.start_from: expected a wire with" in words
+
+
+def test_a_published_wire_is_in_half_precision_and_what_the_run_measures_is_that(recipe, cache, tmp_path, capsys):
+    few = ["eval.rungs=[no context, full text, raw embeddings, wire 4x]", "--out", tmp_path]
+    assert call(capsys, "train", recipe, *few)[0] == 0
+    folder = tmp_path / "tiny-wire"
+    kept, files = load_file(folder / "weights.safetensors"), read_wire(folder / "wire")
+    assert all(torch.equal(kept[name], tensor) for name, tensor in files.tensors.items())
+    stored = load_file(folder / "wire" / "latents.safetensors")
+    assert {tensor.dtype for tensor in stored.values()} == {torch.float16}
 
 
 def test_features_that_are_too_big_are_refused_before_the_first_step(recipe, cache, tmp_path, capsys):

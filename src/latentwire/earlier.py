@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,11 @@ from latentwire.rungs import Rung
 from latentwire.runs import FORMAT, Run
 from latentwire.specs import build
 from latentwire.team import team
+from latentwire.wire_folder import CONFIG, read_wire
 
 log = logging.getLogger("latentwire")
 LADDER = "ladder.jsonl"
+SHAPE = ("compressions", "task_tokens", "hidden", "pooling")  # fields of a wire that its weights depend on
 FinishedRungs = Sequence[dict[str, Any]]
 
 
@@ -36,8 +39,12 @@ def starting_weights(recipe: Recipe, own: Path) -> dict[str, Tensor] | None:
         raise RunError(
             f"train.start_from: expected another run than {own}, which is to be trained; choose another name"
         )
+    if (folder / CONFIG).exists():
+        return _wires_weights(recipe, folder)
     if not (folder / "recipe.yaml").exists():
-        raise RunError(f"train.start_from: expected the folder of a finished run, found no run in {folder}")
+        raise RunError(
+            f"train.start_from: expected the folder of a finished run or of a wire, found neither in {folder}"
+        )
     with Run(folder, team().writes) as other:
         found = other.recipe()
         if build(METHODS, found.method) != build(METHODS, recipe.method) or _names(found) != _names(recipe):
@@ -51,6 +58,21 @@ def starting_weights(recipe: Recipe, own: Path) -> dict[str, Tensor] | None:
                 f"train.start_from: expected a run of this version, got an earlier one's in {folder}; train it anew"
             )
         return other.load_weights()
+
+
+def _wires_weights(recipe: Recipe, folder: Path) -> dict[str, Tensor]:
+    """A published wire's weights: of the same method, whatever it was called with, and the same readers."""
+    files = read_wire(folder)
+    asked = {name: value for name, value in asdict(build(METHODS, recipe.method)).items() if name in SHAPE}  # type: ignore[call-overload]
+    held = {name: files.fields()[name] for name in asked}
+    readers = {reader.name for reader in files.readers.values()}
+    wanted = {Path(spec.name).name for spec in recipe.readers}
+    if asked != held or readers != wanted:
+        raise RunError(
+            f"train.start_from: expected a wire with {asked} for {', '.join(sorted(wanted))}, got one with {held} for"
+            f" {', '.join(sorted(readers))} in {folder}; name another or use its method and readers"
+        )
+    return dict(files.tensors)
 
 
 def _names(recipe: Recipe) -> str:

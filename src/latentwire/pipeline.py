@@ -204,8 +204,9 @@ def train(
         for corpus in stage.corpora:
             _share_out(corpus.reader)
         trained = fit(method, stage.corpora, recipe.objective, recipe.train, hooks)
+    published = run.writes and method.publish(run.folder / IN_RUN, [corpus.reader for corpus in stage.corpora])
     run.save_weights(method.tensors())
-    if run.writes and method.publish(run.folder / IN_RUN, [corpus.reader for corpus in stage.corpora]):
+    if published:
         atomic_write(run.folder / IN_RUN / RECIPE, lambda partial: partial.write_text(dump(recipe), encoding="utf-8"))
     done = {"train_steps": trained.steps, "train_seconds": trained.seconds, "train_examples": trained.examples}
     run.start(recipe, facts | done)

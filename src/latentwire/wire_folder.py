@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
@@ -138,7 +139,7 @@ def write_wire(folder: Path, files: WireFiles) -> None:
         parts[folder / _adapter_file(reader.name)] = f"adapters.{fingerprint}."
     for path, prefix in parts.items():
         own = {name.removeprefix(prefix): part for name, part in files.tensors.items() if name.startswith(prefix)}
-        data = save({name: part.detach().cpu().contiguous() for name, part in own.items()})
+        data = save({name: _shortest(part.detach().cpu().contiguous()) for name, part in own.items()})
         if not path.exists() or path.read_bytes() != data:
             atomic_write(path, partial(Path.write_bytes, data=data))
     config = {
@@ -152,13 +153,19 @@ def write_wire(folder: Path, files: WireFiles) -> None:
     atomic_write(folder / CONFIG, partial(Path.write_text, data=text, encoding="utf-8"))
 
 
+def _shortest(part: Tensor) -> Tensor:
+    """The tensor in half precision where that loses nothing, as for all of a trained wire."""
+    half = part.half()
+    return half if torch.equal(half.to(part.dtype), part) else part
+
+
 def _adapter_file(name: str) -> str:
     return f"{ADAPTERS}/{name.replace('/', '--')}.safetensors"
 
 
 def _tensors(path: Path) -> dict[str, Tensor]:
     try:
-        return load_file(path)
+        return {name: part.float() for name, part in load_file(path).items()}
     except FileNotFoundError:
         raise WireError(f"expected a whole wire, found no {path}; fetch or train it anew") from None
     except (OSError, SafetensorError) as error:

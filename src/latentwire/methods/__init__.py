@@ -59,7 +59,8 @@ class Method(ABC):
         """Called once before training: compute what `encode` needs of the slots but training does not change."""
 
     def publish(self, folder: Path, readers: Sequence[Reader]) -> bool:
-        """Called once after training: write into `folder` what others load; true where there is such a thing."""
+        """Called once after training, before weights are saved: write into `folder` what others load, true where there is such
+        a thing. What is written is what the method computes with from then on."""
         return False
 
     def cut(self, slots: Sequence[Slot], latents: Sequence[Latent]) -> list[bool] | None:

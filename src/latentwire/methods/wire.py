@@ -150,7 +150,11 @@ class Wire(Method):
             standard.measure(torch.cat([spans.states for spans in self._spans(windows[:MEASURED])]))
 
     def publish(self, folder: Path, readers: Sequence[Reader]) -> bool:
-        """Write the wire's folder: the one that `latents_from` names with the readers added, or a new one."""
+        """Write the wire's folder, in half precision: the one that `latents_from` names with the readers added, or a new one."""
+        with torch.no_grad():
+            for tensor in self._trained.state_dict().values():
+                tensor.copy_(tensor.half())
+        self._hashed = ""
         encoder = self.source.reader
         fields = asdict(self) | {"encoder": encoder.source, "layers": self.source.layers, "latents_from": None}
         fields["encoder_dtype"] = str(encoder.dtype).removeprefix("torch.")

@@ -65,6 +65,7 @@ class Row:
     share_of_gap: float | None = None
     share_of_gap_low: float | None = None
     share_of_gap_high: float | None = None
+    target_met: bool | None = None
     answer_nll: float | None = None
     first_token_nll: float | None = None
     teacher_forced_accuracy: float | None = None
