@@ -43,13 +43,19 @@ def collect(folders: list[Path], command: str) -> dict[str, Any]:
     recipes = [yaml.safe_load(portable((folder / "recipe.yaml").read_text())) for folder in folders]
     found = [json.loads((folder / "provenance.json").read_text()) for folder in folders]
     rows = [json.loads(line) for folder in folders for line in (folder / "rows.jsonl").read_text().split("\n") if line]
+    curves = [line for folder in folders for line in _lines(folder / "curve.jsonl")]
     keys = ("commit", "hardware", "threads", "python", "versions")
     return {
         "run": {"command": command, **{key: found[0][key] for key in keys}},
         "train": [{key: item for key, item in one.items() if key not in keys} for one in found],
-        "meta": {"recipes": recipes, "intervals": "95 %, paired bootstrap over contexts"},
+        "meta": {"recipes": recipes, "intervals": "95 %, paired bootstrap over contexts"}
+        | ({"curve": curves} if curves else {}),
         "rows": rows,
     }
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().split("\n") if line] if path.exists() else []
 
 
 def judge(rows: list[dict[str, Any]], targets: list[str]) -> None:

@@ -19,8 +19,9 @@ reader: {{name: {first}, shots: 0, dtype: float32}}
 further_readers: [{{name: {second}, shots: 0, dtype: float32}}]
 method: {{name: wire, hidden: 16, task_tokens: 2}}
 objective: {{weights: {{answer_ce: 1.0}}}}
-train: {{steps: 6, batch_examples: 8, lr: 1.0e-3, tuned_lr: 1.0e-2, vocabulary_share: 0, precision: fp32}}
+train: {{steps: 16, batch_examples: 8, lr: 1.0e-3, tuned_lr: 1.0e-2, vocabulary_share: 0, precision: fp32}}
 eval: {{scopes: [context], max_new_tokens: 4, resamples: 200, batch: 6}}
+verdict: {{measure: share_of_gap}}
 """
 TUNED = {
     "no-context",
@@ -77,6 +78,18 @@ def test_run_climbs_the_ladder_of_every_reader_from_one_training(recipe, cache, 
     (joint,) = [row for row in rows if "+" in row["reader"]]
     assert (joint["reader"], joint["rung"]) == ("tiny-llama + tiny-gemma", f"wire 4x, {JOINT}")
     assert any((cache / "features").iterdir())
+    curve = [json.loads(line) for line in (folder / "curve.jsonl").read_text().splitlines()]
+    points = {(line["reader"], line["rung"]): [] for line in curve}
+    for line in curve:
+        points[line["reader"], line["rung"]].append(line["examples"])
+    assert points == {(name, rung): [8, 16, 32, 64, 128] for name in by_reader for rung in ("wire 4x", TEXT_TUNED)}
+    for line in curve:
+        row = by_reader[line["reader"]][line["rung"]]
+        assert line["examples"] < 128 or (line["f1"], line["answer_nll"]) == pytest.approx(
+            (row["f1"], row["answer_nll"])
+        )
+    early = {line["answer_nll"] for line in curve if line["rung"] == "wire 4x"}
+    assert len(early) == 10
     page = (folder / "report.html").read_text()
     assert "tiny-gemma" in page
     assert "wire 16x" in page

@@ -1,7 +1,7 @@
 """Climbing the ladder: every rung of every reader in every scope, into rows and predictions of a run folder."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -9,10 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from latentwire.corpus import Corpus
+from latentwire.curve import learning_curve
 from latentwire.data import Example, context_hash
 from latentwire.earlier import LADDER, FinishedRungs, borrowed, measured
 from latentwire.errors import RunError
-from latentwire.evaluate import Evaluator, RungResult, measure_decoder
+from latentwire.evaluate import Evaluator, RungResult, measure_decoder, shown
 from latentwire.joint import JOINT, joint_row
 from latentwire.ladder import Climber, make_rows
 from latentwire.methods import METHODS, Method
@@ -53,6 +54,7 @@ def evaluate(stage: Stage, run: Run, progress: Progress, lent: FinishedRungs = (
         members.append((corpus.reader, climbers))
     if len(members) > 1:
         rows += _joint(stage, members, results, rows, progress)
+    run.write_lines("curve.jsonl", learning_curve(stage, run, results, progress))
     run.write_lines("rows.jsonl", [row.to_dict() for row in rows])
     run.write_lines("predictions.jsonl", _predictions(results, stage.evaluation))
     (run.folder / PARTIAL).replace(run.folder / LADDER)
@@ -98,7 +100,7 @@ def _climb(
             if (name, scope) in finished:
                 continue
             rung, method = climber.rung, climber.method
-            evaluator.progress = _share(progress.task(f"{several}{scope}: {name}"))
+            evaluator.progress = shown(progress.task(f"{several}{scope}: {name}"))
             result = evaluator.run(name, method, scope)
             if "decoder" in rung.spec:
                 result = _with_quality(result, method, corpus, _slot_counts(stage.evaluation, corpus, scope))
@@ -166,7 +168,3 @@ def _predictions(results: Sequence[RungResult], examples: Sequence[Example]) -> 
                 "f1": score,
                 "answer_nll": outcome.answer_nll,
             }
-
-
-def _share(show: Callable[[float, str], None]) -> Callable[[int, int], None]:
-    return lambda done, total: show(done / total, f"{done}/{total}")

@@ -287,3 +287,8 @@ def _digest(embeds: Tensor) -> str:
 def _median(seconds: list[float]) -> float:
     """Median after the first batch, which warms up."""
     return statistics.median(seconds[1:] or seconds)
+
+
+def shown(show: Callable[[float, str], None]) -> Callable[[int, int], None]:
+    """An evaluator's progress on a bar."""
+    return lambda done, total: show(done / total, f"{done}/{total}")

@@ -183,6 +183,7 @@ def train(
         log=lambda record: run.append("log.jsonl", record),
         checkpoint=lambda state: run.save_checkpoint({**state, "recipe": identity}),
         task=progress.task,
+        snapshot=lambda step: run.save_weights(method.tensors(), step) if has_curve(recipe) else None,
         interrupted=interrupted,
         resume=state,
         weights=weights,
@@ -194,10 +195,7 @@ def train(
     }
     facts |= {"training_identity": identity}
     run.start(recipe, facts)
-    if state is None:
-        run.write("log.jsonl", b"")
-    else:
-        run.write_lines("log.jsonl", [line for line in run.lines("log.jsonl") if line["step"] <= state["step"]])
+    run.write_lines("log.jsonl", [line for line in run.lines("log.jsonl") if state and line["step"] <= state["step"]])
     trained = Trained(0, 0.0, len(stage.corpora[0].examples), {})
     if facts["decoder_parameters"]:
         _gather(method, stage, progress)
@@ -236,6 +234,11 @@ def train_tuned(stage: Stage, run: Run, progress: Progress, interrupted: Callabl
         if rung.weights not in (None, OWN):
             with Run(run.folder / str(rung.weights), run.writes) as part:
                 train(own_stage(stage, rung), part, _Named(progress, rung.name), True, interrupted)
+
+
+def has_curve(recipe: Recipe) -> bool:
+    """Whether stages of training are kept, to be measured: where the ladder has tuned rungs and is judged by their gap."""
+    return recipe.verdict.measure == "share_of_gap"
 
 
 def own_stage(stage: Stage, rung: Rung) -> Stage:

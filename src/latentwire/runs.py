@@ -30,7 +30,7 @@ from latentwire.config import ReaderSpec, Recipe, dump, make_recipe
 from latentwire.errors import RunError
 
 FORMAT = 3  # of weights and checkpoints; what an earlier version wrote is refused
-RESULTS = ("rows.jsonl", "predictions.jsonl", "report.html", "report.md")
+RESULTS = ("rows.jsonl", "predictions.jsonl", "curve.jsonl", "report.html", "report.md")
 OWN = (
     "recipe.yaml",
     "provenance.json",
@@ -88,7 +88,7 @@ class Run:
     def clear(self) -> None:
         """Remove the run's own files, those of its tuned rungs, and nothing else."""
         for folder in (self.folder, *self.folder.glob("tuned/*")) if self.writes else ():
-            for name in OWN:
+            for name in (*OWN, *(path.name for path in folder.glob("stage-*.safetensors"))):
                 (folder / name).unlink(missing_ok=True)
 
     def write(self, name: str, data: bytes) -> None:
@@ -127,13 +127,17 @@ class Run:
             raise RunError(f"expected a run in {self.folder}, found no recipe.yaml; train it first")
         return make_recipe(yaml.safe_load((self.folder / "recipe.yaml").read_text(encoding="utf-8")), str(self.folder))
 
-    def save_weights(self, tensors: Mapping[str, Tensor]) -> None:
-        """Write the trained method."""
-        self.write("weights.safetensors", save({name: tensor.contiguous().cpu() for name, tensor in tensors.items()}))
+    def save_weights(self, tensors: Mapping[str, Tensor], step: int | None = None) -> None:
+        """Write the trained method or, with a step, what it was then."""
+        self.write(_weights(step), save({name: tensor.contiguous().cpu() for name, tensor in tensors.items()}))
 
-    def load_weights(self) -> dict[str, Tensor]:
-        """The trained method's tensors; `RunError` when missing or damaged."""
-        path = self.folder / "weights.safetensors"
+    def stages(self) -> list[int]:
+        """Steps of which `save_weights` kept what had been learnt."""
+        return sorted(int(path.stem.removeprefix("stage-")) for path in self.folder.glob("stage-*.safetensors"))
+
+    def load_weights(self, step: int | None = None) -> dict[str, Tensor]:
+        """The trained method's tensors, or those of a stage; `RunError` when missing or damaged."""
+        path = self.folder / _weights(step)
         if not path.exists():
             raise RunError(f"expected trained weights at {path}, found none; finish training first (--resume)")
         try:
@@ -161,6 +165,10 @@ class Run:
                 f"expected a readable checkpoint at {path}, got: {reason}; train again with --force"
             ) from None
         return state
+
+
+def _weights(step: int | None) -> str:
+    return "weights.safetensors" if step is None else f"stage-{step}.safetensors"
 
 
 def training_identity(recipe: Recipe, fingerprint: str) -> str:

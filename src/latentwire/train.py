@@ -26,6 +26,7 @@ from latentwire.team import team
 
 LOG_LINES = 200
 CLIP = 1.0  # norm of the combined gradient
+STAGES = (1 / 16, 1 / 8, 1 / 4, 1 / 2)  # of a training: what had been learnt then is kept for the learning curve
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class Hooks:
         log: Called with one record now and then.
         checkpoint: Called with the state to keep, at most every `checkpoint_seconds` and at the end.
         task: Opens a progress bar by its words; what it returns is called with the share done and a remark.
+        snapshot: Called with the step after each of `STAGES` of a training by steps.
         interrupted: Asked after every step; true saves a checkpoint and raises `KeyboardInterrupt`.
         resume: A state that `checkpoint` got earlier.
         weights: A method's tensors to start from, instead of what it fits in closed form.
@@ -54,6 +56,7 @@ class Hooks:
     log: Callable[[dict[str, Any]], None] = lambda record: None
     checkpoint: Callable[[dict[str, Any]], None] = lambda state: None
     task: Callable[[str], Callable[[float, str], None]] = lambda words: lambda done, remark: None
+    snapshot: Callable[[int], None] = lambda step: None
     interrupted: Callable[[], bool] = lambda: False
     resume: Mapping[str, Any] | None = None
     weights: Mapping[str, torch.Tensor] | None = None
@@ -133,6 +136,8 @@ class _Loop:
                 self.hooks.checkpoint(self.state(saved - start))
             shares, size = self._update(losses, gradients)
             self.step += 1
+            if self.spec.seconds is None and self.step in {round(stage * self.steps) for stage in STAGES}:
+                self.hooks.snapshot(self.step)
             elapsed = time.monotonic() - start
             progress(self._done(elapsed), f"loss {sum(losses.values()):.4f}")
             if self.step % max(1, self.steps // LOG_LINES) == 0 or self.step == 1:

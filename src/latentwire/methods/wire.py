@@ -40,7 +40,8 @@ class Wire(Method):
         encoder: The frozen model whose features latents are made of, named as readers are; the first reader itself if None.
         encoder_dtype: What it computes in, where it is not the first reader.
         layers: Hidden states that are kept; six of them, evenly spaced, if None.
-        compressions: Tokens per latent that the wire serves, each twice the one before; one is drawn for each training step.
+        compressions: Tokens per latent that the wire serves, each twice the one before; one is drawn for each training
+            step, a finer one more often.
         compression: The one that `encode` uses.
         task_tokens: Learned vectors before the latents, for each reader.
         hidden: Units of the hidden layers.
@@ -136,7 +137,8 @@ class Wire(Method):
         self._hashed = ""  # the latents are about to change
         self._step = Step(seed, step, tuple(dict.fromkeys(slot.text for slot in slots)))
         draw = np.random.default_rng([seed, 8, step])
-        self._drawn = self.compressions[draw.integers(len(self.compressions))]
+        odds = 1 / np.array(self.compressions)
+        self._drawn = self.compressions[draw.choice(len(self.compressions), p=odds / odds.sum())]
 
     def gather(self, slots: Sequence[Slot], folder: Path, limit_bytes: int, progress: Progress) -> None:
         """Compute the features of all slots once, and keep them below `folder`."""

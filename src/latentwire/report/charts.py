@@ -81,8 +81,10 @@ def positions_chart(rows: Sequence[Row], name: str) -> str:
         return to_svg(figure, name, f"F1 against reader positions, {rows[0].reader}", description)
 
 
-def lines_chart(steps: Sequence[int], curves: Mapping[str, Sequence[float]], name: str, label: str) -> str:
-    """One line per objective over training steps; a logarithmic axis where positive values span a factor of 20.
+def lines_chart(
+    steps: Sequence[int], curves: Mapping[str, Sequence[float]], name: str, label: str, over: str = "optimiser step"
+) -> str:
+    """One line per objective over training steps, or over what `over` says; a logarithmic axis where positive values span a factor of 20.
 
     Long logs are averaged into at most 200 points. Values that are not finite leave a gap.
     """
@@ -100,12 +102,12 @@ def lines_chart(steps: Sequence[int], curves: Mapping[str, Sequence[float]], nam
             axes.yaxis.set_minor_formatter(NullFormatter())
         elif finite:
             axes.set_ylim(min(0.0, *finite), max(*finite, 1e-9) * 1.08)
-        axes.set_xlabel("optimiser step")
+        axes.set_xlabel(over)
         axes.set_ylabel(label)
         axes.grid(axis="y")
         _legend(axes, len(curves))
         ends = "; ".join(f"{objective}: {values[0]:.3g} to {values[-1]:.3g}" for objective, values in curves.items())
-        return to_svg(figure, name, f"{label} over training steps", ends)
+        return to_svg(figure, name, f"{label} over {over}s", ends)
 
 
 def sweep_chart(series: Mapping[str, Sequence[Point]], name: str, key: str, measure: str) -> str:

@@ -45,6 +45,16 @@ class Prediction:
 
 
 @dataclass(frozen=True)
+class CurvePoint:
+    """One line of ``curve.jsonl``: what a rung had learnt after so many training examples."""
+
+    reader: str
+    rung: str
+    examples: int
+    share: float
+
+
+@dataclass(frozen=True)
 class RunResults:
     """Everything the report knows of a run."""
 
@@ -55,6 +65,7 @@ class RunResults:
     rows: tuple[Row, ...]
     log: tuple[LogRecord, ...]
     predictions: tuple[Prediction, ...]
+    curve: tuple[CurvePoint, ...] = ()
 
 
 def read_run(folder: Path) -> RunResults:
@@ -79,6 +90,7 @@ def read_run(folder: Path) -> RunResults:
         predictions=tuple(
             _prediction(line, where) for where, line in read_lines(folder / "predictions.jsonl", AGAIN_EVAL)
         ),
+        curve=_curve(folder / "curve.jsonl"),
     )
 
 
@@ -159,6 +171,21 @@ def _log_record(line: Mapping[str, object], where: str) -> LogRecord:
         reader=_field(line, "reader", str, where, AGAIN_TRAIN),
         losses=_numbers(line, "losses", where),
         shares=_numbers(line, "shares", where),
+    )
+
+
+def _curve(path: Path) -> tuple[CurvePoint, ...]:
+    """The points of a learning curve; none where the run has none."""
+    found = read_lines(path, AGAIN_EVAL) if path.exists() else []
+    return tuple(
+        CurvePoint(
+            reader=_field(line, "reader", str, where, AGAIN_EVAL),
+            rung=_field(line, "rung", str, where, AGAIN_EVAL),
+            examples=_field(line, "examples", int, where, AGAIN_EVAL),
+            share=float(_field(line, "share_of_gap", (float, int), where, AGAIN_EVAL)),
+        )
+        for where, line in found
+        if line.get("share_of_gap") is not None
     )
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from latentwire.errors import RunError
 from latentwire.report.charts import ladder_chart, lines_chart, positions_chart
-from latentwire.report.folder import AGAIN_TRAIN, LogRecord, Prediction, RunResults, read_run
+from latentwire.report.folder import AGAIN_TRAIN, CurvePoint, LogRecord, Prediction, RunResults, read_run
 from latentwire.report.page import Answer, Chart, Page, Question, Section, Table, write_page
 from latentwire.report.rows import FLOOR, RAW, TEXT, Row
 from latentwire.report.tables import count, ladder_table, price_table, quality_table, varying_groups
@@ -62,6 +62,7 @@ def run_page(results: RunResults) -> Page:
     sections = [_ladder_section(results.rows, row), _price_section(results.rows, row)]
     sections += _quality_section(results.rows, row)
     sections += _loss_section(results.log)
+    sections += _curve_section(results.curve)
     sections += _answer_section(results.predictions, results.rows, row)
     sections += source_sections(results.recipe_text, results.provenance)
     return Page(
@@ -194,6 +195,21 @@ def _loss_section(log: Sequence[LogRecord]) -> list[Section]:
     if not log:
         return []
     return [Section("training", "Training losses and gradient shares", tuple(paragraphs), charts=tuple(charts))]
+
+
+def _curve_section(curve: Sequence[CurvePoint]) -> list[Section]:
+    """Share of the gap against training examples, a chart for each reader."""
+    charts = []
+    for place, reader in enumerate(dict.fromkeys(point.reader for point in curve)):
+        own = [point for point in curve if point.reader == reader]
+        seen = sorted({point.examples for point in own})
+        shares = {
+            rung: [next((p.share for p in own if (p.rung, p.examples) == (rung, size)), float("nan")) for size in seen]
+            for rung in dict.fromkeys(point.rung for point in own)
+        }
+        svg = lines_chart(seen, shares, f"curve-{place}", "share of the gap", "training example")
+        charts.append(Chart(f"Share of the gap against training examples seen, {reader}.", svg))
+    return [Section("curve", "Learning curves", charts=tuple(charts))] if charts else []
 
 
 def _curves(records: Sequence[Mapping[str, float]]) -> dict[str, list[float]]:
