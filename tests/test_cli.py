@@ -349,7 +349,7 @@ def test_training_starts_from_the_weights_of_an_earlier_run(recipe, tmp_path, ca
     torch.testing.assert_close(weights("next"), weights("tiny"), atol=1e-6, rtol=0)
     assert (weights("anew") - weights("tiny")).abs().max() > 1e-3
     for wrong, words in (
-        ([f"train.start_from={tmp_path / 'none'}"], "found no run in"),
+        ([f"train.start_from={tmp_path / 'none'}"], "found neither in"),
         ([f"train.start_from={first}", "method.compression=2"], "expected a run of"),
     ):
         code, _, found = train("name=other", *wrong)
