@@ -9,7 +9,6 @@ from conftest import READER, SEED, record, seconds, spread
 from latentwire.config import ObjectiveSpec, TrainSpec
 from latentwire.corpus import Corpus
 from latentwire.evaluate import peak_memory, reset_peak_memory
-from latentwire.methods.latents import in_blocks
 from latentwire.methods.wire import Wire
 from latentwire.reader import IGNORE
 from latentwire.reader.load import load_reader
@@ -31,14 +30,11 @@ def plain_loop(reader, method, corpus, batches):
         rows, labels = [], []
         for index in chosen:
             prompt = corpus.prompts[index]
-            embeds = reader.embed(torch.tensor(prompt.slot.ids))
-            with torch.no_grad():
-                states = reader.model.get_decoder()(inputs_embeds=embeds[None], output_hidden_states=True).hidden_states
-            kept = torch.stack([states[layer][0] for layer in method.source.layers], dim=1)
-            features = torch.stack([block.mean(dim=0) for block in kept.split(COMPRESSION)])
-            made = adapter(latents(in_blocks(embeds, COMPRESSION), features, 0))
+            (spans,) = method.source.spans([prompt.slot.ids])
+            embeds = reader.embed(torch.tensor(prompt.slot.ids)[spans.kept]) / reader.rms
+            made = adapter(latents(embeds, spans.states.float(), spans.sizes, len(spans.kept)))
             before, after, answer = (torch.tensor(ids) for ids in (prompt.before, prompt.after, corpus.labels[index]))
-            parts = [reader.embed(before), adapter.task_tokens, made, reader.embed(after), reader.embed(answer)]
+            parts = [reader.embed(before), adapter.leading(), made, reader.embed(after), reader.embed(answer)]
             rows.append(torch.cat(parts))
             labels.append(torch.cat([torch.full((len(rows[-1]) - len(answer),), IGNORE), answer]))
         embeds = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)

@@ -29,7 +29,7 @@ from latentwire.atomic import atomic_write, unwritable
 from latentwire.config import ReaderSpec, Recipe, dump, make_recipe
 from latentwire.errors import RunError
 
-FORMAT = 3  # of weights and checkpoints; what an earlier version wrote is refused
+FORMAT = 4  # of weights and checkpoints; what an earlier version wrote is refused
 RESULTS = ("rows.jsonl", "predictions.jsonl", "curve.jsonl", "report.html", "report.md")
 OWN = (
     "recipe.yaml",

@@ -3,7 +3,7 @@
 latents [M, d] ── linear, and one hidden layer that starts at zero ──▶ [M, D] x the reader's scale, behind task tokens [T, D]
 
 All that is trained is in units of the reader's own embeddings, so that one learning rate serves readers whose embeddings differ
-tenfold in size.
+many times over in size.
 """
 
 import torch

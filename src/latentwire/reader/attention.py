@@ -1,7 +1,8 @@
 """Attention for training on a CPU: few questions of many heads that share keys, faster than what torch has for it.
 
 Heads that share a key and value head are folded into one product instead of being given copies of both (transformers does
-that, and sums the copies' gradients). Without gradients, and on other devices, transformers' own attention is used.
+that, and sums the copies' gradients). Without gradients, on other devices, and where a model asks for more than a mask, transformers'
+own attention is used.
 """
 
 from typing import Any
@@ -36,7 +37,8 @@ def folded(
     `attention_mask [B, 1, T, N]` is true where a query may look. Scores are rounded to the reader's dtype, weights are
     computed in fp32.
     """
-    if attention_mask is None or not (query.requires_grad or key.requires_grad):
+    more = [name for name in ("softcap", "position_bias", "s_aux") if given.get(name) is not None]
+    if more or attention_mask is None or not (query.requires_grad or key.requires_grad):
         out, _ = sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **given)
         return out, None
     batch, heads, asked, width = query.shape
