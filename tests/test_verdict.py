@@ -6,7 +6,7 @@ import pytest
 
 from latentwire.errors import RunError
 from latentwire.report.rows import FLOOR, Row
-from latentwire.report.verdict import Thresholds, headline_row, judge
+from latentwire.report.verdict import Thresholds, headline_row, judge, lead_sentence
 
 TRAINED = "PCA, mlp"
 LINEAR = "PCA, linear"
@@ -101,3 +101,38 @@ def test_row_with_unknown_missing_and_wrong_fields_names_all_of_them() -> None:
         "finite",
     ):
         assert part in message
+
+
+def ladder_of(**leads: tuple[float, float]) -> list[Row]:
+    """A trained row of 20 positions for a text of 80, and rivals: how far it is ahead, and their positions."""
+    own = make_row("wire 4x", scope="context", trained=True, num_positions=20.0, context_tokens=80.0)
+    rivals = [
+        make_row(
+            name,
+            scope="context",
+            f1_lead=lead,
+            f1_lead_low=lead - 0.02,
+            f1_lead_high=lead + 0.02,
+            num_positions=positions,
+        )
+        for name, (lead, positions) in leads.items()
+    ]
+    return [own, *rivals]
+
+
+def test_lead_names_the_nearest_rival_of_as_many_positions_or_all_that_are_level() -> None:
+    own, *rivals = ladder_of(text=(-0.3, 80.0), cut=(0.1, 20.0), pooled=(0.03, 21.9))
+    assert lead_sentence([own, *rivals], own) == (
+        "It is ahead of all 2 rungs of no more positions, least of 'pooled' (F1 by 0.030 [0.010, 0.050])."
+    )
+    own, *rivals = ladder_of(cut=(0.1, 20.0), pooled=(0.02, 20.0), drawn=(-0.1, 12.0))
+    assert lead_sentence([own, *rivals], own) == (
+        "Of 3 rungs of no more positions it is not clearly ahead of 2: 'drawn' (F1 by -0.100 [-0.120, -0.080]),"
+        " 'pooled' (F1 by 0.020 [0.000, 0.040])."
+    )
+
+
+def test_lead_is_not_told_where_no_position_is_saved() -> None:
+    _, *rivals = ladder_of(cut=(0.1, 80.0))
+    same = make_row("wire 4x", scope="context", num_positions=80.0, context_tokens=80.0)
+    assert lead_sentence([same, *rivals], same) == ""

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 import latentwire as lw
 from latentwire.errors import LatentError, MethodError, PromptError, WireError
-from latentwire.wire_folder import read_wire
+from latentwire.wire_folder import WireFiles, read_wire, shortened, write_wire
 from test_cli import call
 from test_wire_run import RECIPE
 from tiny import save_tiny
@@ -108,6 +108,23 @@ def test_attached_reader_answers_and_nothing_else_changes(folder, home, tmp_path
         assert latents["positions"] < text["positions"]
     rows = [json.loads(line) for line in (folder / "rows.jsonl").read_text().splitlines()]
     assert {row["reader"] for row in rows} >= {"tiny-llama", "tiny-gemma3", "tiny-qwen2"}
+
+
+@pytest.mark.parametrize("size", [1e-7, 1e-3, 1.0, 1e3])
+def test_rounding_errs_by_at_most_a_step_and_rounding_again_changes_nothing(size, tmp_path):
+    part = size * torch.randn(16, 400, generator=torch.Generator().manual_seed(1))
+    part[3] = 0
+    rounded = shortened("latents.mix.weight", part)
+    steps = part.abs().amax(dim=1, keepdim=True) / 127
+    assert ((rounded - part).abs() <= 0.51 * steps).float().mean() > 0.99
+    assert ((rounded - part).abs() <= steps).all()
+    assert not torch.equal(rounded, part)
+    assert torch.equal(shortened("latents.mix.weight", rounded), rounded)
+    half = shortened("adapters.a.weight", part)
+    assert torch.equal(half, part.half().float())
+    write_wire(tmp_path, WireFiles({}, "model", "space", {}, {"latents.mix.weight": rounded}))
+    assert torch.equal(read_wire(tmp_path).tensors["latents.mix.weight"], rounded)
+    assert (tmp_path / "latents.safetensors").stat().st_size < 16 * 400 * 1.1
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,9 @@ TUNED = {
 }
 
 
+OWN = {"wire 4x", "wire 8x", "wire 16x"}
+
+
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory):
     folder = tmp_path_factory.mktemp("recipe")
@@ -75,6 +78,12 @@ def test_run_climbs_the_ladder_of_every_reader_from_one_training(recipe, cache, 
         assert trained == {name for name in found if any(word in name for word in ("tuned", "wire", "queries"))}
         assert all(found[name]["train_seconds"] > 0 for name in trained)
         assert {found[name]["train_examples"] for name in (FLOOR_TUNED, TEXT_TUNED, "wire 4x")} == {16}
+        assert all((row["f1_lead"] is None) == (name in OWN) for name, row in found.items())
+        for row in found.values():
+            if row["f1_lead"] is not None:
+                assert row["f1_lead"] == pytest.approx(found["wire 4x"]["f1"] - row["f1"])
+                assert row["nll_lead"] == pytest.approx(row["answer_nll"] - found["wire 4x"]["answer_nll"], abs=1e-5)
+                assert row["nll_lead_low"] <= row["nll_lead"] <= row["nll_lead_high"]
     (joint,) = [row for row in rows if "+" in row["reader"]]
     assert (joint["reader"], joint["rung"]) == ("tiny-llama + tiny-gemma", f"wire 4x, {JOINT}")
     assert any((cache / "features").iterdir())
@@ -118,14 +127,16 @@ def test_training_goes_on_from_a_published_wire_and_from_no_other(recipe, cache,
     assert "train.start_from: expected a wire with" in words
 
 
-def test_a_published_wire_is_in_half_precision_and_what_the_run_measures_is_that(recipe, cache, tmp_path, capsys):
+def test_a_published_wire_is_rounded_and_what_the_run_measures_is_that(recipe, cache, tmp_path, capsys):
     few = ["eval.rungs=[no context, full text, raw embeddings, wire 4x]", "--out", tmp_path]
     assert call(capsys, "train", recipe, *few)[0] == 0
     folder = tmp_path / "tiny-wire"
     kept, files = load_file(folder / "weights.safetensors"), read_wire(folder / "wire")
     assert all(torch.equal(kept[name], tensor) for name, tensor in files.tensors.items())
     stored = load_file(folder / "wire" / "latents.safetensors")
-    assert {tensor.dtype for tensor in stored.values()} == {torch.float16}
+    assert stored["mix.weight"].dtype == torch.int8
+    assert stored["standard.shift"].dtype == torch.float16
+    assert kept["latents.mix.weight"].unique().numel() > 100
 
 
 def test_features_that_are_too_big_are_refused_before_the_first_step(recipe, cache, tmp_path, capsys):

@@ -15,7 +15,7 @@ from latentwire.metrics import Interval, PairedBootstrap
 from latentwire.reader import Reader
 from latentwire.reader.cache import cache_bytes
 from latentwire.report.rows import FLOOR, FLOOR_TUNED, RAW, TEXT, TEXT_TUNED, Row
-from latentwire.rungs import Rung
+from latentwire.rungs import OWN, Rung
 from latentwire.specs import Spec, build
 
 
@@ -41,11 +41,13 @@ def make_rows(
     rows = []
     for scope in recipe.eval.scopes:
         here = {result.rung: result for result in results if result.scope == scope}
+        own = next((result for name, result in here.items() if climbers[name].rung.weights == OWN), None)
         for name, result in here.items():
             climber = climbers[name]
             row = {
                 **_common(recipe, reader, facts, len(examples), climber),
                 **_scores(result, here, bootstrap),
+                **({} if own is None or _same(climber, climbers[own.rung]) else _leads(own, result, bootstrap)),
                 **_prices(result, here, climber.rung, reader),
             }
             rows.append(Row(**row))
@@ -116,6 +118,25 @@ def _share_of_gap(
         return {}
     share = bootstrap.ratio(np.array(result.f1) - floor, ceiling - floor)
     return {"share_of_gap": share.value, "share_of_gap_low": share.low, "share_of_gap_high": share.high}
+
+
+def _same(climber: Climber, own: Climber) -> bool:
+    """Whether a rung is the trained method itself, perhaps at another compression: there is nothing to be ahead of."""
+    return (climber.rung.weights, climber.rung.spec["name"]) == (OWN, own.rung.spec["name"])
+
+
+def _leads(own: RungResult, other: RungResult, bootstrap: PairedBootstrap) -> dict[str, float]:
+    """How far the trained method is ahead of another rung, question by question: in F1, and in NLL saved."""
+    nll = [np.array([outcome.answer_nll for outcome in one.outcomes]) for one in (other, own)]
+    found = {
+        "f1_lead": bootstrap.difference(np.array(own.f1), np.array(other.f1)),
+        "nll_lead": bootstrap.difference(nll[0], nll[1]),
+    }
+    return {
+        f"{name}{end}": getattr(interval, part)
+        for name, interval in found.items()
+        for end, part in (("", "value"), ("_low", "low"), ("_high", "high"))
+    }
 
 
 def _prices(result: RungResult, here: Mapping[str, RungResult], rung: Rung, reader: Reader) -> dict[str, Any]:

@@ -32,6 +32,9 @@ ROWS = "rows.jsonl"
 EXTRAS = (RECIPE, ROWS, CARD)
 LATENTS = "latents.safetensors"
 ADAPTERS = "adapters"
+IN_STEPS = ("mix.weight", "residual.weight")
+STEPS = 127
+SCALE = ".steps"
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +142,8 @@ def write_wire(folder: Path, files: WireFiles) -> None:
         parts[folder / _adapter_file(reader.name)] = f"adapters.{fingerprint}."
     for path, prefix in parts.items():
         own = {name.removeprefix(prefix): part for name, part in files.tensors.items() if name.startswith(prefix)}
-        data = save({name: _shortest(part.detach().cpu().contiguous()) for name, part in own.items()})
+        stored = [_shortest(name, part.detach().cpu().contiguous()) for name, part in own.items()]
+        data = save({name: part for one in stored for name, part in one.items()})
         if not path.exists() or path.read_bytes() != data:
             atomic_write(path, partial(Path.write_bytes, data=data))
     config = {
@@ -153,10 +157,40 @@ def write_wire(folder: Path, files: WireFiles) -> None:
     atomic_write(folder / CONFIG, partial(Path.write_text, data=text, encoding="utf-8"))
 
 
-def _shortest(part: Tensor) -> Tensor:
-    """The tensor in half precision where that loses nothing, as for all of a trained wire."""
+def shortened(name: str, part: Tensor) -> Tensor:
+    """A tensor as a published wire keeps it: maps from and to hidden units as steps of 8 bits, a scale for each unit that
+    they lead to; all else, adapters' linear maps among it, in half precision."""
+    if not name.endswith(IN_STEPS):
+        return part.half().float()
+    scale = (
+        _scale(part).bfloat16().float()
+    )  # so short that steps times scale is exact, and rounding again changes nothing
+    steps = torch.where(scale > 0, part / scale, 0.0).round().clamp(-STEPS, STEPS)
+    return steps * scale + 0.0  # no negative zeros: whole steps have none
+
+
+def _scale(part: Tensor) -> Tensor:
+    """`[N, 1]`: the step that takes the largest value of each row to 127."""
+    return part.abs().amax(dim=1, keepdim=True) / STEPS
+
+
+def _shortest(name: str, part: Tensor) -> dict[str, Tensor]:
+    """The tensor as steps and scales, or in half precision, where that loses nothing: so for all of a published wire."""
     half = part.half()
-    return half if torch.equal(half.to(part.dtype), part) else part
+    if part.dim() == 2 and name.endswith(IN_STEPS):
+        scale = _scale(part)
+        steps = torch.where(scale > 0, part / scale, 0.0).round().to(torch.int8)
+        if torch.equal(steps * scale, part) and torch.equal(scale.bfloat16().float(), scale):
+            return {name: steps, f"{name}{SCALE}": scale[:, 0].bfloat16()}
+    return {name: half if torch.equal(half.to(part.dtype), part) else part}
+
+
+def _restored(parts: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {
+        name: part.float() * (parts[f"{name}{SCALE}"].float()[:, None] if part.dtype == torch.int8 else 1.0)
+        for name, part in parts.items()
+        if not name.endswith(SCALE)
+    }
 
 
 def _adapter_file(name: str) -> str:
@@ -165,10 +199,10 @@ def _adapter_file(name: str) -> str:
 
 def _tensors(path: Path) -> dict[str, Tensor]:
     try:
-        return {name: part.float() for name, part in load_file(path).items()}
+        return _restored(load_file(path))
     except FileNotFoundError:
         raise WireError(f"expected a whole wire, found no {path}; fetch or train it anew") from None
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, KeyError, IndexError, RuntimeError) as error:
         raise WireError(f"expected readable weights at {path}, got: {error}; fetch or train the wire anew") from None
 
 

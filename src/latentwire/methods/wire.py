@@ -25,7 +25,7 @@ from latentwire.methods.company import Step, companions
 from latentwire.methods.latents import Standard, start_latents
 from latentwire.reader import Prefix, Reader, Slot
 from latentwire.reader.load import open_reader
-from latentwire.wire_folder import WireFiles, WireReader, read_latents, read_wire, write_wire
+from latentwire.wire_folder import WireFiles, WireReader, read_latents, read_wire, shortened, write_wire
 
 WINDOWS_AT_ONCE = 8
 MEASURED = 256  # windows whose features' mean and deviation are taken
@@ -152,10 +152,10 @@ class Wire(Method):
             standard.measure(torch.cat([spans.states for spans in self._spans(windows[:MEASURED])]))
 
     def publish(self, folder: Path, readers: Sequence[Reader]) -> bool:
-        """Write the wire's folder, in half precision: the one that `latents_from` names with the readers added, or a new one."""
+        """Write the wire's folder, rounded: the one that `latents_from` names with the readers added, or a new one."""
         with torch.no_grad():
-            for tensor in self._trained.state_dict().values():
-                tensor.copy_(tensor.half())
+            for name, tensor in self._trained.state_dict().items():
+                tensor.copy_(shortened(name, tensor))
         self._hashed = ""
         encoder = self.source.reader
         fields = asdict(self) | {"encoder": encoder.source, "layers": self.source.layers, "latents_from": None}

@@ -10,7 +10,7 @@ from latentwire.report.folder import AGAIN_TRAIN, CurvePoint, LogRecord, Predict
 from latentwire.report.page import Answer, Chart, Page, Question, Section, Table, write_page
 from latentwire.report.rows import FLOOR, RAW, TEXT, Row
 from latentwire.report.tables import count, ladder_table, price_table, quality_table, varying_groups
-from latentwire.report.verdict import Outcome, Thresholds, Verdict, headline_row, judge
+from latentwire.report.verdict import Outcome, Thresholds, Verdict, headline_row, judge, lead_sentence
 
 NUM_ANSWERS = 10
 
@@ -36,9 +36,14 @@ def write_report(folder: Path) -> Path:
 def run_verdict(results: RunResults) -> Verdict:
     """The verdict on a run by its own recipe's thresholds; of several readers' the worst, with the sentences of all."""
     thresholds = thresholds_of(results)
-    verdicts = [judge(headline_row(rows), thresholds) for rows in by_reader(results.rows) or [list(results.rows)]]
+    ladders = by_reader(results.rows) or [list(results.rows)]
+    verdicts = [judge(headline_row(rows), thresholds) for rows in ladders]
     worst = max(verdicts, key=lambda verdict: list(HEADLINES).index(verdict.outcome))
-    return replace(worst, sentence=" ".join(verdict.sentence for verdict in verdicts))
+    leads = [lead_sentence(rows, headline_row(rows)) for rows in ladders]
+    sentences = [
+        sentence for verdict, lead in zip(verdicts, leads, strict=True) for sentence in (verdict.sentence, lead)
+    ]
+    return replace(worst, sentence=" ".join(filter(None, sentences)))
 
 
 def by_reader(rows: Sequence[Row]) -> list[list[Row]]:

@@ -33,7 +33,8 @@ class Row:
 
     ``rung`` is the name a person reads in the ladder; the baselines' names are the constants of this module.
     ``trained`` is true where this run's training made the rung. A rung that decodes a latent gives its
-    ``compression_requested`` and ``wire_dtype``; the baselines leave both ``None``. The last eight fields but ``note``
+    ``compression_requested`` and ``wire_dtype``; the baselines leave both ``None``. A lead is how far what the run trained is
+    ahead of this rung, question by question: in F1, and in NLL saved. The last eight fields but ``note``
     are filled by per-token methods only; the ``*_heldout`` ones are over vocabulary rows kept out of training.
     """
 
@@ -66,6 +67,12 @@ class Row:
     share_of_gap_low: float | None = None
     share_of_gap_high: float | None = None
     target_met: bool | None = None
+    f1_lead: float | None = None
+    f1_lead_low: float | None = None
+    f1_lead_high: float | None = None
+    nll_lead: float | None = None
+    nll_lead_low: float | None = None
+    nll_lead_high: float | None = None
     answer_nll: float | None = None
     first_token_nll: float | None = None
     teacher_forced_accuracy: float | None = None

@@ -19,7 +19,7 @@ def ladder_table(rows: Sequence[Row], headline: Row) -> Table:
         "exact match": lambda row: number(row.em),
         "ratio [95 % interval]": lambda row: interval(row.ratio, row.ratio_low, row.ratio_high),
         "share of plain gap": lambda row: number(row.share_of_plain_gap),
-        **_gap_column(rows),
+        **_gap_columns(rows),
         "answer NLL": lambda row: number(row.answer_nll),
         "agreement": lambda row: number(row.agreement),
         "exposure gap": lambda row: number(row.exposure_gap),
@@ -28,21 +28,24 @@ def ladder_table(rows: Sequence[Row], headline: Row) -> Table:
         "The ladder. Scores are fractions of 1; ratio is F1 over the raw embeddings' F1; agreement counts answers "
         "equal to the text's, string for string."
     )
-    if _gap_column(rows):
+    if _gap_columns(rows):
         caption += (
             " Share of gap is how far F1 comes from no context to full text, each tuned to the task; tuned rungs learnt as"
-            " many task tokens from as many examples."
+            " many task tokens from as many examples. The trained rung's lead is over the rung of that line, question by"
+            " question."
         )
     return _table(caption, columns, rows, rows, headline)
 
 
-def _gap_column(rows: Sequence[Row]) -> dict[str, Cell]:
+def _gap_columns(rows: Sequence[Row]) -> dict[str, Cell]:
     if all(row.share_of_gap is None for row in rows):
         return {}
     return {
         "share of gap [95 % interval]": lambda row: interval(
             row.share_of_gap, row.share_of_gap_low, row.share_of_gap_high
-        )
+        ),
+        "trained rung's lead in F1": lambda row: interval(row.f1_lead, row.f1_lead_low, row.f1_lead_high),
+        "its lead in NLL": lambda row: interval(row.nll_lead, row.nll_lead_low, row.nll_lead_high),
     }
 
 

@@ -15,6 +15,7 @@ Outcome = Literal["target", "success", "inconclusive", "failure", "reader too we
 
 THRESHOLD_NAMES = ("target", "success", "failure")
 """The names a verdict may list under ``straddles``, highest line first."""
+POSITIONS_MARGIN = 0.1  # rungs of a few positions more or less are of as many
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,33 @@ def headline_row(rows: Sequence[Row]) -> Row:
             "Run 'latentwire eval' with a compressing method."
         )
     return ([row for row in trained if row.decodes_latent] or trained or in_prompt[-1:])[0]
+
+
+def lead_sentence(rows: Sequence[Row], own: Row) -> str:
+    """Which rungs of no more reader positions `own` is clearly ahead of, by paired intervals; empty where it saves none.
+
+    Args:
+        rows: one reader's ladder.
+        own: the row it is judged by.
+    """
+    if own.num_positions is None or own.context_tokens is None or own.num_positions >= own.context_tokens:
+        return ""
+    most = own.num_positions * (1 + POSITIONS_MARGIN)
+    rivals = [
+        row for row in rows if row.scope == own.scope and row.f1_lead is not None and (row.num_positions or 0) <= most
+    ]
+    rivals.sort(key=lambda row: row.f1_lead_low or 0.0)
+    level = [row for row in rivals if (row.f1_lead_low or 0.0) <= 0]
+    if not rivals:
+        return ""
+    if not level:
+        return f"It is ahead of all {len(rivals)} rungs of no more positions, least of {_lead(rivals[0])}."
+    listed = ", ".join(map(_lead, level))
+    return f"Of {len(rivals)} rungs of no more positions it is not clearly ahead of {len(level)}: {listed}."
+
+
+def _lead(row: Row) -> str:
+    return f"'{row.rung}' (F1 by {row.f1_lead:.3f} [{row.f1_lead_low:.3f}, {row.f1_lead_high:.3f}])"
 
 
 def _outcome(value: float, thresholds: Thresholds) -> Outcome:
