@@ -136,3 +136,19 @@ def test_lead_is_not_told_where_no_position_is_saved() -> None:
     _, *rivals = ladder_of(cut=(0.1, 80.0))
     same = make_row("wire 4x", scope="context", num_positions=80.0, context_tokens=80.0)
     assert lead_sentence([same, *rivals], same) == ""
+
+
+@pytest.mark.parametrize(
+    ("lead", "outcome"), [(0.03, "target"), (0.02, "inconclusive"), (0.01, "inconclusive"), (-0.01, "failure")]
+)
+def test_a_lead_is_judged_by_the_rung_that_is_hardest_to_beat(lead: float, outcome: str) -> None:
+    own, *rivals = ladder_of(cut=(0.3, 20.0), shuffled=(lead, 20.0), text=(-0.4, 80.0))
+    verdict = judge(own, Thresholds(measure="lead"), [own, *rivals])
+    assert (verdict.outcome, verdict.value, verdict.low) == (outcome, lead, lead - 0.02)
+    assert verdict.sentence == "wire 4x reaches an F1 of 0.490 with tiny."
+
+
+def test_a_lead_over_nothing_decides_nothing() -> None:
+    own, *_ = ladder_of()
+    verdict = judge(own, Thresholds(measure="lead"), [own])
+    assert (verdict.outcome, verdict.value) == ("inconclusive", None)

@@ -129,7 +129,7 @@ def test_training_goes_on_from_a_published_wire_and_from_no_other(recipe, cache,
 
 def test_a_published_wire_is_rounded_and_what_the_run_measures_is_that(recipe, cache, tmp_path, capsys):
     few = ["eval.rungs=[no context, full text, raw embeddings, wire 4x]", "--out", tmp_path]
-    assert call(capsys, "train", recipe, *few)[0] == 0
+    assert call(capsys, "run", recipe, *few)[0] == 0
     folder = tmp_path / "tiny-wire"
     kept, files = load_file(folder / "weights.safetensors"), read_wire(folder / "wire")
     assert all(torch.equal(kept[name], tensor) for name, tensor in files.tensors.items())
@@ -137,6 +137,9 @@ def test_a_published_wire_is_rounded_and_what_the_run_measures_is_that(recipe, c
     assert stored["mix.weight"].dtype == torch.int8
     assert stored["standard.shift"].dtype == torch.float16
     assert kept["latents.mix.weight"].unique().numel() > 100
+    curve = [json.loads(line) for line in (folder / "curve.jsonl").read_text().splitlines()]
+    assert sorted({line["examples"] for line in curve}) == [8, 16, 32, 64, 128]
+    assert not any("share_of_gap" in line for line in curve)  # without tuned rungs there is no gap to share
 
 
 def test_features_that_are_too_big_are_refused_before_the_first_step(recipe, cache, tmp_path, capsys):

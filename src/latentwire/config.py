@@ -104,12 +104,13 @@ class EvalSpec(_Part):
 
 
 class VerdictSpec(_Part):
-    """Where target, success and failure lie: as a ratio to the raw embeddings' F1, a share of the gap, or an absolute F1.
+    """Where target, success and failure lie: as a ratio to the raw embeddings' F1, a share of the gap, or an absolute F1; or
+    `lead`, without lines: to be clearly ahead of all rungs of no more positions.
 
     What is not given is 0.70, 0.65 and 0.50 of F1, their ratios to a text that reaches 0.82, or 0.60, 0.45 and 0.30 of the gap.
     """
 
-    measure: Literal["ratio", "share_of_gap", "f1"] = "ratio"
+    measure: Literal["ratio", "share_of_gap", "f1", "lead"] = "ratio"
     target: float
     success: float
     failure: float

@@ -18,23 +18,25 @@ QUESTIONS = 100  # the first so many of the evaluation
 
 
 def learning_curve(stage: Stage, run: Run, results: Sequence[RungResult], progress: Progress) -> list[dict[str, Any]]:
-    """A line for each reader, rung and stage, the end among them; none where the ladder has no gap to share.
+    """A line for each reader, rung and stage, the end among them.
 
     The gap is that of the finished ladder over the same questions: tuned floor to text, plain or tuned, whichever is better.
+    Where the ladder has no tuned rungs, lines have scores, and no share.
     """
     rungs = {rung.name: rung for rung in ladder_rungs(stage.recipe, stage.corpora[0])}
     own = next((rung for rung in rungs.values() if rung.weights == OWN), None)
-    if not has_curve(stage.recipe) or own is None or not {FLOOR_TUNED, TEXT_TUNED} <= rungs.keys():
+    if not has_curve(stage.recipe) or own is None:
         return []
+    tuned = {FLOOR_TUNED, TEXT_TUNED} <= rungs.keys()
     lines: list[dict[str, Any]] = []
-    for rung in (own, rungs[TEXT_TUNED]):
+    for rung in (own, rungs[TEXT_TUNED]) if tuned else (own,):
         lines += _stages(stage, run, rung, progress)
         lines += [
             _line(stage, rung, stage.recipe.train.steps, result)
             for result in results
             if (result.rung, result.scope) == (rung.name, stage.recipe.eval.scopes[0])
         ]
-    for line in lines:
+    for line in lines if tuned else ():
         here = {
             result.rung: float(np.mean(result.f1[:QUESTIONS])) for result in results if result.reader == line["reader"]
         }

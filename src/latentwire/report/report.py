@@ -37,7 +37,7 @@ def run_verdict(results: RunResults) -> Verdict:
     """The verdict on a run by its own recipe's thresholds; of several readers' the worst, with the sentences of all."""
     thresholds = thresholds_of(results)
     ladders = by_reader(results.rows) or [list(results.rows)]
-    verdicts = [judge(headline_row(rows), thresholds) for rows in ladders]
+    verdicts = [judge(headline_row(rows), thresholds, rows) for rows in ladders]
     worst = max(verdicts, key=lambda verdict: list(HEADLINES).index(verdict.outcome))
     leads = [lead_sentence(rows, headline_row(rows)) for rows in ladders]
     sentences = [

@@ -10,7 +10,7 @@ from typing import Literal
 from latentwire.errors import RunError
 from latentwire.report.rows import Row
 
-Measure = Literal["ratio", "share_of_gap", "f1"]
+Measure = Literal["ratio", "share_of_gap", "f1", "lead"]
 Outcome = Literal["target", "success", "inconclusive", "failure", "reader too weak"]
 
 THRESHOLD_NAMES = ("target", "success", "failure")
@@ -22,7 +22,8 @@ POSITIONS_MARGIN = 0.1  # rungs of a few positions more or less are of as many
 class Thresholds:
     """The lines a verdict is drawn at: fractions of 1, target and success inclusive, failure exclusive.
 
-    The defaults are Stage 1's: on a text F1 of 82, 70 is the target, 65 a success and less than 50 a failure.
+    The defaults are Stage 1's: on a text F1 of 82, 70 is the target, 65 a success and less than 50 a failure. A ``lead`` has no
+    lines: the target is to be clearly ahead of every rung of no more positions.
     """
 
     measure: Measure = "ratio"
@@ -64,11 +65,18 @@ class Verdict:
     sentence: str
 
 
-def judge(row: Row, thresholds: Thresholds) -> Verdict:
+def judge(row: Row, thresholds: Thresholds, rows: Sequence[Row] = ()) -> Verdict:
     """The verdict on one row: target, success, inconclusive, failure, or a reader too weak to tell.
 
     An interval straddles a line when its two ends fall on different sides of it.
+
+    Args:
+        row: what is judged.
+        thresholds: the lines.
+        rows: its reader's ladder, which a ``lead`` is over.
     """
+    if thresholds.measure == "lead":
+        return _judge_lead(row, rows)
     value, low, high = (getattr(row, f"{thresholds.measure}{end}") for end in ("", "_low", "_high"))
     if value is None:
         return Verdict(
@@ -126,6 +134,29 @@ def lead_sentence(rows: Sequence[Row], own: Row) -> str:
         return f"It is ahead of all {len(rivals)} rungs of no more positions, least of {_lead(rivals[0])}."
     listed = ", ".join(map(_lead, level))
     return f"Of {len(rivals)} rungs of no more positions it is not clearly ahead of {len(level)}: {listed}."
+
+
+def _rivals(rows: Sequence[Row], own: Row) -> list[Row]:
+    """Rungs of no more positions than `own`, the hardest to beat first; none where it saves none."""
+    if own.num_positions is None or own.context_tokens is None or own.num_positions >= own.context_tokens:
+        return []
+    most = own.num_positions * (1 + POSITIONS_MARGIN)
+    same = [row for row in rows if (row.scope, row.reader) == (own.scope, own.reader) and row.f1_lead is not None]
+    return sorted((row for row in same if (row.num_positions or 0) <= most), key=lambda row: row.f1_lead_low or 0.0)
+
+
+def _judge_lead(row: Row, rows: Sequence[Row]) -> Verdict:
+    """Judged by the rung that is hardest to beat."""
+    sentence = _measured(row, "f1", row.f1, row.f1_low, row.f1_high)
+    rivals = _rivals(rows, row)
+    if not rivals:
+        sentence += " The ladder has no rung of no more positions to be ahead of, so nothing is decided."
+        return Verdict("inconclusive", "lead", None, None, None, (), sentence)
+    value, low, high = rivals[0].f1_lead, rivals[0].f1_lead_low, rivals[0].f1_lead_high
+    ahead = low is not None and low > 0
+    behind = value is not None and value <= 0
+    outcome: Outcome = "target" if ahead else "failure" if behind else "inconclusive"
+    return Verdict(outcome, "lead", value, low, high, (), sentence)
 
 
 def _lead(row: Row) -> str:
