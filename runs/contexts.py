@@ -1,4 +1,4 @@
-"""The distinct contexts that a recipe evaluates on, one {"text": ...} per line: what another program may compress.
+"""The distinct contexts that a recipe trains and evaluates on, one {"text": ...} per line: what another program may compress.
 
 python runs/contexts.py recipes/wire.yaml [key=value ...] > contexts.jsonl
 """
@@ -8,9 +8,10 @@ import sys
 from pathlib import Path
 
 from latentwire.config import load_recipe
-from latentwire.pipeline import evaluation_examples
+from latentwire.pipeline import evaluation_examples, training_examples
 
 if __name__ == "__main__":
-    examples = evaluation_examples(load_recipe(Path(sys.argv[1]), sys.argv[2:]))
+    recipe = load_recipe(Path(sys.argv[1]), sys.argv[2:])
+    examples = [*evaluation_examples(recipe), *training_examples(recipe)]
     for context in dict.fromkeys(example.context for example in examples):
         print(json.dumps({"text": context}))

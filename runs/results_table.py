@@ -23,8 +23,8 @@ def number(value: float | None, digits: int = 3) -> str:
 
 
 def interval(row: dict[str, Any], name: str) -> str:
-    """A value with its interval."""
-    if row[name] is None:
+    """A value with its interval; a dash where the row has none, as those of older files."""
+    if row.get(name) is None:
         return "–"
     return f"{row[name]:.3f} [{row[name + '_low']:.3f}, {row[name + '_high']:.3f}]"
 
@@ -42,6 +42,9 @@ def cells(row: dict[str, Any]) -> dict[str, str]:
         "F1": interval(row, "f1"),
         "EM": number(row["em"]),
         "ratio": interval(row, "ratio"),
+        "share of gap": interval(row, "share_of_gap"),
+        "trained rung's lead in F1": interval(row, "f1_lead"),
+        "target met": {None: "–", True: "yes", False: "no"}[row.get("target_met")],
         "answer NLL": number(row["answer_nll"]),
         "exposure gap": number(row["exposure_gap"]),
         "agreement": number(row["agreement"]),
@@ -56,8 +59,30 @@ def ladder(rows: list[dict[str, Any]]) -> list[str]:
     hidden = {"objective", "examples", "exposure gap"} - {name.removeprefix("train_") for name in told}
     if "objective" in told:
         hidden.discard("exposure gap")
+    hidden |= {"ratio", "agreement"} if shorter(rows) else {"share of gap", "trained rung's lead in F1", "target met"}
     shown = [{name: cell for name, cell in cells(row).items() if name not in hidden} for row in rows]
     return markdown(tuple(shown[0]), list(dict.fromkeys(tuple(row.values()) for row in shown)))
+
+
+def shorter(rows: list[dict[str, Any]]) -> bool:
+    """Whether the rows are of a ladder around a shorter sequence: then they are told as shares of the gap."""
+    return any(row.get("share_of_gap") is not None for row in rows)
+
+
+def curve(result: dict[str, Any]) -> list[str]:
+    """The learning curve: what each rung had learnt after so many training examples, by reader."""
+    body = [
+        (
+            point["reader"],
+            point["rung"],
+            f"{point['examples']:,}",
+            number(point["f1"]),
+            number(point["answer_nll"]),
+            number(point.get("share_of_gap")),
+        )
+        for point in result["meta"]["curve"]
+    ]
+    return markdown(("reader", "rung", "examples", "F1", "answer NLL", "share of gap"), body)
 
 
 def study(result: dict[str, Any]) -> list[str]:
@@ -118,6 +143,7 @@ def section(path: Path) -> str:
     if "rung" in rows[0]:
         lines[-1] += f" · intervals: {meta.get('intervals', 'none')}"
         body = study(result) if "paired" in meta else ladder(rows)
+        body += ["", *curve(result)] if meta.get("curve") else []
         return "\n".join([*lines, "", *body]) + "\n"
     lines[-1] += f" · seed {run['seed']}"
     lines += ["", f"{meta['what']}. Peer: {meta['peer']}."]
@@ -131,6 +157,29 @@ def table(results: Path) -> str:
 
 TABLE = re.compile(r"<!-- (results/\S+\.json)((?: \w+=\S+)*) -->\n.*?<!-- end -->", re.DOTALL)
 BRIEF = {"rung": "rung", "F1": "F1 [95 %]", "ratio": "ratio to raw", "agreement": "same answer", "bytes": "bytes"}
+BRIEF_SHORTER = {
+    "rung": "rung",
+    "F1": "F1 [95 %]",
+    "share of gap": "share of gap [95 %]",
+    "answer NLL": "answer NLL",
+    "trained rung's lead in F1": "lead of the wire in F1 [95 %]",
+    "positions": "positions",
+}
+
+
+def brief(result: dict[str, Any], wanted: dict[str, str]) -> list[str]:
+    """A file's table for a page: its curve where `part=curve` is wanted, else the rows whose fields have the given values."""
+    if wanted.get("part") == "curve":
+        return curve(result)
+    if "peer" in result["meta"]:
+        return measured(result["rows"])
+    if "paired" in result["meta"]:
+        return study(result)
+    rows = [row for row in result["rows"] if all(str(row[name]) == value for name, value in wanted.items())]
+    names = BRIEF_SHORTER if shorter(rows) else BRIEF
+    return markdown(
+        tuple(names.values()), list(dict.fromkeys(tuple(cells(row)[name] for name in names) for row in rows))
+    )
 
 
 def filled(text: str, root: Path) -> str:
@@ -139,9 +188,7 @@ def filled(text: str, root: Path) -> str:
     def fill(found: re.Match[str]) -> str:
         path, wanted = found[1], dict(part.split("=") for part in found[2].split())
         result = json.loads((root / path).read_text())
-        rows = [row for row in result["rows"] if all(str(row[name]) == value for name, value in wanted.items())]
-        body = list(dict.fromkeys(tuple(cells(row)[name] for name in BRIEF) for row in rows))
-        lines = study(result) if "paired" in result["meta"] else markdown(tuple(BRIEF.values()), body)
+        lines = brief(result, wanted)
         return "\n".join([f"<!-- {path}{found[2]} -->", *lines, "<!-- end -->"])
 
     return TABLE.sub(fill, text)

@@ -97,6 +97,60 @@ def test_runs_are_compared_question_by_question_with_raw_embeddings_and_the_firs
     assert better["over_first"]["answer_nll"]["value"] == pytest.approx(-0.3)
 
 
+def test_a_training_is_compared_with_another_reader_by_reader(tmp_path, monkeypatch, capsys):
+    runs = {
+        "joint": {"a": (0.5, 1.0), "b": (0.4, 2.0)},
+        "alone-a": {"a": (0.51, 0.9)},
+        "alone-b": {"b": (0.9, 1.0)},
+    }
+    provenance = {"commit": "c", "hardware": "h", "threads": 2, "python": "3", "versions": {}}
+    for name, readers in runs.items():
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "recipe.yaml").write_text("name: x\n")
+        (folder / "provenance.json").write_text(json.dumps(provenance))
+        row = {"dataset": "d", "seed": 3, "rung": "wire 4x", "train_seconds": 60.0}
+        (folder / "rows.jsonl").write_text(json.dumps(row))
+        told = [
+            {"reader": reader, "rung": rung, "id": str(i), "context": f"c{i // 2}", "f1": f1, "answer_nll": nll}
+            for reader, (f1, nll) in readers.items()
+            for rung in ("wire 4x", "other")
+            for i in range(8)
+        ]
+        (folder / "predictions.jsonl").write_text("\n".join(json.dumps(line) for line in told))
+    path = [str(tmp_path / name) for name in ("joint", "alone-a", "alone-b")]
+    words = ["versus.py", path[0], "--reference", *path[1:], "--margin", "0.02", "--variant", "v", "--command", "x"]
+    monkeypatch.setattr("sys.argv", [*words, "--results", str(tmp_path / "results")])
+    monkeypatch.syspath_prepend(str(ROOT / "runs"))
+    runpy.run_path(str(ROOT / "runs" / "versus.py"))["main"]()
+    result = json.loads((tmp_path / "results" / "d" / "wire--v.json").read_text())
+    first, second = result["rows"]
+    assert (first["comparison"], second["comparison"]) == ("a: joint against alone-a", "b: joint against alone-b")
+    assert (first["f1_lost"], first["nll_lost"], first["no_worse"]) == (pytest.approx(0.01), pytest.approx(0.1), "yes")
+    assert (second["f1_lost"], second["no_worse"], second["n"]) == (pytest.approx(0.5), "no", 8)
+    verdict = runpy.run_path(str(ROOT / "runs" / "versus.py"))["verdict"]
+    assert verdict(-0.01, 0.03, 0.02, 40) == "not resolved at n = 40"
+
+
+def test_a_page_tells_a_shorter_ladder_by_shares_of_the_gap_and_its_learning_curve(tmp_path):
+    shared = {"share_of_gap": 0.456, "share_of_gap_low": 0.4, "share_of_gap_high": 0.5}
+    point = {
+        "reader": "r",
+        "rung": "wire 4x",
+        "examples": 1600,
+        "f1": 0.321,
+        "answer_nll": 1.987,
+        "share_of_gap": 0.111,
+    }
+    result = {**LADDER, "meta": {"curve": [point]}, "rows": [{**LADDER_ROW, **shared, "rung": "wire 4x"}]}
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "w.json").write_text(json.dumps(result))
+    text = "<!-- results/w.json reader=r -->\n<!-- end -->\n<!-- results/w.json part=curve -->\n<!-- end -->\n"
+    page = runpy.run_path(str(ROOT / "runs" / "results_table.py"))["filled"](text, tmp_path)
+    assert "| wire 4x | 0.412 [0.391, 0.433] | 0.456 [0.400, 0.500] | 2.718 | – | 361 |" in page
+    assert "| r | wire 4x | 1,600 | 0.321 | 1.987 | 0.111 |" in page
+
+
 def leaves(value):
     """All values of nested JSON."""
     if isinstance(value, dict):

@@ -59,5 +59,8 @@ def test_a_recipe_adds_rungs_to_the_ladder_by_their_methods():
     found = ladder_rungs(make_recipe(asked), corpus)
     assert found[:-1] == plain
     assert (found[-1].name, found[-1].spec, found[-1].trained) == ("another's", more["of"], False)
+    tuned = {"name": "another's 4x, tuned", "of": {"name": "tuned", "of": more["of"]}}
+    last = ladder_rungs(make_recipe({**asked, "eval": {"rungs": [more, tuned]}}), corpus)[-1]
+    assert (last.spec, last.weights) == (tuned["of"], "tuned/another-s-4x")
     with pytest.raises(RecipeError, match="of"):
         make_recipe({**asked, "eval": {"rungs": [{"name": "another's"}]}})

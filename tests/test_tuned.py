@@ -42,6 +42,26 @@ def test_task_tokens_stand_before_the_other_prefix_and_cost_a_position_each(name
         torch.testing.assert_close(row[3:], other)
 
 
+@pytest.mark.parametrize("name", ["surprising_tokens", "pooled", "no_context"])
+def test_training_reads_what_the_ladder_reads_and_encodes_each_context_once(name, monkeypatch):
+    readers = [tiny_reader("llama"), tiny_reader("gemma3")]
+    method = Tuned(of={"name": name}, task_tokens=2)
+    corpora = [Corpus(reader, EXAMPLES, "context", 0) for reader in readers]
+    start(method, corpora, SPEC, Hooks())
+    encoded = []
+    encode = METHODS[name].encode
+    monkeypatch.setattr(
+        METHODS[name], "encode", lambda self, slots, reader: encoded.extend(slots) or encode(self, slots, reader)
+    )
+    for reader, corpus in zip(readers, corpora, strict=True):
+        slots = [prompt.slot for prompt in corpus.prompts]
+        expected = method.prefix(method.encode(slots, reader), reader).embeds
+        encoded.clear()
+        for _ in range(2):
+            torch.testing.assert_close(method.training_prefix(slots, reader).embeds, expected, atol=2e-3, rtol=0)
+        assert len(encoded) == len(set(slots)) == 4
+
+
 def test_more_task_tokens_than_the_instruction_has_begin_again():
     reader = tiny_reader("llama")
     size = len(reader.prompter.slot(INSTRUCTION).ids)

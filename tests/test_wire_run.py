@@ -30,6 +30,8 @@ TUNED = {
     "random-tokens-4x",
     "surprising-tokens-4x",
     "mean-pooled-4x",
+    "summary-4x-by-tiny-llama",
+    "summary-4x-by-tiny-gemma",
     "learned-queries-4x",
 }
 

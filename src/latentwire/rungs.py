@@ -3,22 +3,13 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 
-from latentwire.config import Recipe
+from latentwire.config import MoreRung, Recipe
 from latentwire.corpus import Corpus
 from latentwire.errors import RecipeError
 from latentwire.methods import METHODS
 from latentwire.reader import Reader
 from latentwire.registry import nearest
-from latentwire.report.rows import (
-    FLOOR,
-    FLOOR_TUNED,
-    RAW,
-    TEXT,
-    TEXT_EQUAL_BYTES,
-    TEXT_EQUAL_POSITIONS,
-    TEXT_TUNED,
-    TOKEN_IDS,
-)
+from latentwire.report.rows import FLOOR, RAW, TEXT, TEXT_EQUAL_BYTES, TEXT_EQUAL_POSITIONS, TOKEN_IDS
 from latentwire.specs import Spec, build
 
 TRAINED = "trained"
@@ -68,7 +59,7 @@ def ladder_rungs(recipe: Recipe, corpus: Corpus) -> list[Rung]:
     rungs = list({rung.name: rung for rung in rungs}.values())  # the recipe's own may be one of the others
     asked = recipe.eval.rungs or ()
     named = [_find(name, rungs) for name in asked if isinstance(name, str)]
-    chosen = (named or rungs) + [Rung(more.name, more.of) for more in asked if not isinstance(more, str)]
+    chosen = (named or rungs) + [_further(more) for more in asked if not isinstance(more, str)]
     missing = sorted({FLOOR, TEXT, RAW} - {rung.name for rung in chosen})
     if missing:
         raise RecipeError(
@@ -110,32 +101,44 @@ def _shorter(own: Spec, readers: Sequence[str]) -> Iterator[Rung]:
     """
     size, task_tokens = own["compression"], own["task_tokens"]
     counted_by = own["encoder"] or readers[0]  # a latent stands for the encoder's tokens, whoever reads it
-    tuned = {"name": "tuned", "task_tokens": task_tokens}
     cut = {"name": "truncated", "unit": "positions", "per_token": 1 / size, "counted_by": counted_by}
     drawn = {"name": "random_tokens", "compression": float(size), "counted_by": counted_by}
     scored = {"name": "surprising_tokens", "compression": float(size), "scorer": counted_by}
     pooled = {"name": "pooled", "compression": size, "counted_by": counted_by}
-    yield Rung(FLOOR_TUNED, {**tuned, "of": {"name": "no_context"}}, "tuned/no-context")
-    yield Rung(TEXT_TUNED, {**tuned, "of": {"name": "full_text"}}, "tuned/full-text")
-    yield Rung(f"text cut {size}x", {**cut, "more": task_tokens})
-    yield Rung(f"text cut {size}x, tuned", {**tuned, "of": cut}, f"tuned/text-cut-{size}x")
-    yield Rung(f"random tokens {size}x", {**drawn, "more": task_tokens})
-    yield Rung(f"random tokens {size}x, tuned", {**tuned, "of": drawn}, f"tuned/random-tokens-{size}x")
-    yield Rung(f"surprising tokens {size}x", {**scored, "more": task_tokens})
-    yield Rung(f"surprising tokens {size}x, tuned", {**tuned, "of": scored}, f"tuned/surprising-tokens-{size}x")
+    yield _tuned(FLOOR, {"name": "no_context"}, task_tokens)
+    yield _tuned(TEXT, {"name": "full_text"}, task_tokens)
+    for name, spec in (("text cut", cut), ("random tokens", drawn), ("surprising tokens", scored)):
+        yield Rung(f"{name} {size}x", {**spec, "more": task_tokens})
+        yield _tuned(f"{name} {size}x", spec, task_tokens)
     for writer in readers:
-        summary = {"name": "relay", "writer": writer, "compression": float(size), "more": task_tokens}
-        summary["counted_by"] = counted_by
-        yield Rung(f"summary {size}x by {writer.rsplit('/', 1)[-1]}", summary)
+        name = f"summary {size}x by {writer.rsplit('/', 1)[-1]}"
+        summary = {"name": "relay", "writer": writer, "compression": float(size), "counted_by": counted_by}
+        yield Rung(name, {**summary, "more": task_tokens})
+        yield _tuned(name, summary, task_tokens)
     yield Rung(f"mean-pooled {size}x", pooled)
-    yield Rung(f"mean-pooled {size}x, tuned", {**tuned, "of": pooled}, f"tuned/mean-pooled-{size}x")
+    yield _tuned(f"mean-pooled {size}x", pooled, task_tokens)
     for other in sorted(own["compressions"], key=lambda other: (other != size, other)):  # its own first: that is judged
         yield Rung(f"{own['name']} {other}x", {**own, "compression": other}, OWN)
     yield Rung(f"{own['name']} {size}x, one of four latents", {"name": "among", "of": own}, OWN)
     for kind in ("shuffled", "zero"):
         yield Rung(f"{own['name']} {size}x, {kind}", {"name": "control", "of": own, "kind": kind}, OWN)
     if own["pooling"] == "spans" and own["latents_from"] is None:
-        yield Rung(f"learned queries {size}x", {**own, "pooling": "queries"}, f"tuned/learned-queries-{size}x")
+        yield Rung(f"learned queries {size}x", {**own, "pooling": "queries"}, _folder(f"learned queries {size}x"))
+
+
+def _tuned(name: str, spec: Spec, task_tokens: int) -> Rung:
+    """A rung behind learned task tokens, as many as the method itself has."""
+    return Rung(f"{name}, tuned", {"name": "tuned", "task_tokens": task_tokens, "of": spec}, _folder(name))
+
+
+def _further(more: MoreRung) -> Rung:
+    """A rung that only this recipe has; it is trained where its method is `tuned`."""
+    return Rung(more.name, more.of, _folder(more.name) if more.of.get("name") == "tuned" else None)
+
+
+def _folder(name: str) -> str:
+    """Where the weights of a tuned rung are, below the run's own."""
+    return "tuned/" + "".join(letter if letter.isalnum() else "-" for letter in name.removesuffix(", tuned").lower())
 
 
 def _find(name: str, rungs: Sequence[Rung]) -> Rung:

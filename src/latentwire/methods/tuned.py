@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from latentwire.codecs import transmit
 from latentwire.errors import MethodError
 from latentwire.latent import Latent
 from latentwire.methods import METHODS, Counts, Method, Weights, id_tensor
@@ -39,6 +40,7 @@ class Tuned(Method):
             raise MethodError(f"tuned: expected at least 1 in task_tokens, got {self.task_tokens}; change the field")
         self._inner = build(METHODS, self.of)
         self._tokens = nn.ParameterDict()
+        self._met: dict[tuple[str, Slot], Latent] = {}
 
     def prepare(self, reader: Reader, counts: Counts, weights: Weights | None = None) -> None:
         """Prepare the other method, and start the task tokens of this reader."""
@@ -52,6 +54,14 @@ class Tuned(Method):
     def encode(self, slots: Sequence[Slot], reader: Reader) -> list[Latent]:
         """The other method's latents: task tokens stand at the receiver."""
         return self._inner.encode(slots, reader)
+
+    def training_prefix(self, slots: Sequence[Slot], reader: Reader) -> Prefix:
+        """The same in training: what a context became at its first step is kept, since nothing of that is trained."""
+        due = [slot for slot in dict.fromkeys(slots) if (reader.fingerprint, slot) not in self._met]
+        if due:
+            latents = [transmit(latent)[0] for latent in self.encode(due, reader)]
+            self._met |= {(reader.fingerprint, slot): latent for slot, latent in zip(due, latents, strict=True)}
+        return self.prefix([self._met[reader.fingerprint, slot] for slot in slots], reader)
 
     def prefix(self, latents: Sequence[Latent], reader: Reader) -> Prefix:
         """Task tokens, then the other method's prefix; differentiable in the task tokens."""

@@ -1,0 +1,129 @@
+#!/bin/sh
+# The wire's figures: DATA=<folder> [PARTS="..."] runs/wire.sh. A part goes on where it was stopped with RESUME=--resume. Parts:
+#   pretrain-facts, pretrain-real   the wires that ship, wires/facts and wires/real: PRETRAIN steps
+#   llmlingua                       the contexts of the next two as LLMLingua shortens them, in an environment of its own
+#   facts, real                     the whole ladder: STEPS more from those wires, tuned rungs trained as long; LLMLingua's rungs
+#                                   only where the part before ran
+#   dedicated                       one wire for both readers, for each alone, and each attached to the other's: ALONE steps a reader
+#   hotpotqa                        contexts of some 1,300 tokens, as they come
+#   demo                            recipes/wire_demo.yaml
+set -eu
+cd "$(dirname "$0")/.."
+PARTS=${PARTS:-pretrain-facts pretrain-real llmlingua facts real dedicated hotpotqa demo}
+PRETRAIN=${PRETRAIN:-800}
+STEPS=${STEPS:-200}
+ALONE=${ALONE:-200}
+case "$PARTS" in *real* | *llmlingua* | *hotpotqa*) : "${DATA:?set DATA to the folder with the SQuAD-format files}" ;; esac
+FEW='[no context, full text, raw embeddings, wire 4x, wire 8x, wire 16x, "wire 4x, shuffled"]'
+GEMMA='{name: gemma-3-270m, style: plain, shots: 2}'
+
+wire() { # name, then what latentwire takes
+  name=$1
+  shift
+  if [ -z "${RESUME:-}" ] || [ ! -e "out/$name/report.html" ]; then
+    .venv/bin/latentwire run "$@" name="$name" "${RESUME:---force}"
+  fi
+}
+
+ship() { # a run's wire, for those who do not train
+  rm -rf "wires/$1"
+  mkdir -p wires
+  cp -r "out/wires/$1/wire" "wires/$1"
+}
+
+collect() { # run, variant, then further arguments
+  run=$1 variant=$2
+  shift 2
+  .venv/bin/python runs/collect.py "out/$run" --variant "$variant" "$@" \
+    --command "DATA=<folder> PRETRAIN=$PRETRAIN STEPS=$STEPS PARTS=$part runs/wire.sh"
+}
+
+ladder() { # facts or real: the recipe and what is changed in it
+  case $1 in
+    facts) echo "recipes/wire_facts.yaml train.start_from=wires/facts data.seed=1" ;;
+    real) echo "recipes/wire.yaml train.start_from=wires/real data.seed=1" ;;
+  esac
+  echo "data.limit=$((STEPS * 16)) train.steps=$STEPS"
+}
+
+shorten() { # facts or real: LLMLingua on the contexts that it trains and is evaluated on
+  # shellcheck disable=SC2046
+  .venv/bin/python runs/contexts.py $(ladder "$1") >"out/contexts-$1.jsonl"
+  out/llmlingua-env/bin/python runs/llmlingua/compress.py "$(converted)" "out/contexts-$1.jsonl" 4 >"out/llmlingua-$1.partial"
+  mv "out/llmlingua-$1.partial" "out/llmlingua-$1.jsonl"
+}
+
+converted() { # the folder of the packaged reader
+  .venv/bin/python -c 'from latentwire.reader.load import load_model; print(load_model("smollm2-135m").model.name_or_path)'
+}
+
+lingua() { # facts or real: further rungs for eval.rungs, where the text is there
+  of="{name: rewritten, path: out/llmlingua-$1.jsonl}"
+  if [ -e "out/llmlingua-$1.jsonl" ]; then
+    echo "{name: LLMLingua 4x, of: $of}, {name: 'LLMLingua 4x, tuned', of: {name: tuned, task_tokens: 8, of: $of}}"
+  fi
+}
+
+versus() { # variant, margin, tested runs, then reference runs
+  .venv/bin/python runs/versus.py $3 --reference $4 --margin "$2" --variant "$1" --command "ALONE=$ALONE PARTS=dedicated runs/wire.sh"
+}
+
+for part in $PARTS; do
+  case "$part" in
+    pretrain-facts)
+      wire wires/facts recipes/wire_facts.yaml data.limit=$((PRETRAIN * 16)) train.steps="$PRETRAIN" data.eval_limit=200 eval.rungs="$FEW"
+      collect wires/facts pretrain
+      ship facts
+      ;;
+    pretrain-real)
+      wire wires/real recipes/wire.yaml data.train="[{name: squad, path: $DATA/squadshifts_wiki.json}]" train.steps="$PRETRAIN" data.eval_limit=200 eval.rungs="$FEW"
+      collect wires/real pretrain
+      ship real
+      ;;
+    llmlingua)
+      if [ ! -e out/llmlingua-env/.installed ]; then
+        python3 -m venv out/llmlingua-env
+        out/llmlingua-env/bin/pip install --quiet -r runs/llmlingua/requirements.txt
+        touch out/llmlingua-env/.installed
+      fi
+      shorten facts
+      shorten real
+      ;;
+    facts)
+      # shellcheck disable=SC2046
+      wire wire-facts $(ladder facts) eval.rungs="[$(lingua facts)]"
+      collect wire-facts ladder --target "wire 4x=0.90"
+      ;;
+    real)
+      # shellcheck disable=SC2046
+      wire wire $(ladder real) eval.rungs="[$(lingua real)]"
+      collect wire ladder --target "wire 4x=0.60" --target "wire 8x=0.45"
+      ;;
+    dedicated)
+      alone="data.limit=$((ALONE * 32)) data.eval_limit=400"
+      wire shared recipes/wire_facts.yaml $alone train.steps=$((2 * ALONE)) eval.rungs="$FEW"
+      wire smollm2-alone recipes/wire_facts.yaml $alone train.steps="$ALONE" further_readers='[]' eval.rungs="$FEW"
+      wire gemma-alone recipes/wire_facts.yaml $alone train.steps="$ALONE" further_readers='[]' eval.rungs="$FEW" \
+        reader="$GEMMA" method.encoder=smollm2-135m
+      rm -rf out/joined && mkdir out/joined
+      cp -r out/smollm2-alone/wire out/joined/smollm2 && cp -r out/gemma-alone/wire out/joined/gemma
+      .venv/bin/latentwire attach out/joined/smollm2 --reader gemma-3-270m name=gemma-attached eval.rungs="$FEW" --force
+      .venv/bin/latentwire attach out/joined/gemma --reader smollm2-135m name=smollm2-attached eval.rungs="$FEW" --force
+      versus shared-against-dedicated 0.02 out/shared "out/smollm2-alone out/gemma-alone"
+      versus attached-against-joint 0.05 "out/gemma-attached out/smollm2-attached" out/shared
+      ;;
+    hotpotqa)
+      wire wire-hotpotqa recipes/wire.yaml train.start_from=wires/real train.steps=1 train.lr=1e-12 train.tuned_lr=1e-12 \
+        data.eval="{name: hotpotqa, path: $DATA/hotpotqa_distractor_sample.json}" data.eval_limit=100 eval.rungs="$FEW"
+      collect wire-hotpotqa hotpotqa
+      ;;
+    demo)
+      wire wire-demo recipes/wire_demo.yaml
+      collect wire-demo demo
+      ;;
+    *)
+      echo "expected parts of those that runs/wire.sh names in its first lines, got '$part'" >&2
+      exit 2
+      ;;
+  esac
+done
