@@ -65,8 +65,8 @@ def ladder(rows: list[dict[str, Any]]) -> list[str]:
 
 
 def shorter(rows: list[dict[str, Any]]) -> bool:
-    """Whether the rows are of a ladder around a shorter sequence: then they are told as shares of the gap."""
-    return any(row.get("share_of_gap") is not None for row in rows)
+    """Whether the rows are of a ladder around a shorter sequence: then shares of the gap and positions are told."""
+    return any(row.get("method") == "wire" or row.get("share_of_gap") is not None for row in rows)
 
 
 def curve(result: dict[str, Any]) -> list[str]:

@@ -90,7 +90,8 @@ def _number(value: float | None) -> str:
 
 def table(title: str, records: Sequence[dict[str, Any]]) -> None:
     """Records as a table."""
-    narrow = sum(max(len(str(record[name])) for record in records) for name in records[0]) <= NARROW
+    widths = [max(len(name), *(len(str(record[name])) for record in records)) for name in records[0]]
+    narrow = sum(widths) <= NARROW
     shown = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for name in records[0]:
         shown.add_column(name, overflow="fold", no_wrap=narrow)

@@ -15,6 +15,7 @@ Outcome = Literal["target", "success", "inconclusive", "failure", "reader too we
 
 THRESHOLD_NAMES = ("target", "success", "failure")
 """The names a verdict may list under ``straddles``, highest line first."""
+TOLD = 3  # rivals that a sentence names
 POSITIONS_MARGIN = 0.1  # rungs of a few positions more or less are of as many
 
 
@@ -132,7 +133,7 @@ def lead_sentence(rows: Sequence[Row], own: Row) -> str:
         return ""
     if not level:
         return f"It is ahead of all {len(rivals)} rungs of no more positions, least of {_lead(rivals[0])}."
-    listed = ", ".join(map(_lead, level))
+    listed = ", ".join(map(_lead, level[:TOLD])) + (f" and {len(level) - TOLD} more" if len(level) > TOLD else "")
     return f"Of {len(rivals)} rungs of no more positions it is not clearly ahead of {len(level)}: {listed}."
 
 
