@@ -36,7 +36,7 @@ def held_bytes(cache):
 @torch.no_grad()
 def measured(name, encoder, texts):
     """One reader's row: transformers reading the text, encoding, and the reader reading the latents, in turns."""
-    reader = encoder if name == encoder.name else load_reader(name)
+    reader = encoder if name == encoder.name else load_reader(name, shots=0)
     method = Wire(encoder=encoder.source, compressions=(COMPRESSION,))
     for one in dict.fromkeys((encoder, reader)):
         method.prepare(one, np.zeros(one.vocab_size, dtype=np.int64))
@@ -72,12 +72,12 @@ def measured(name, encoder, texts):
 
 
 def test_prefill_and_key_value_memory_of_latents_against_text(benchmark, examples, data_name):
-    encoder = load_reader(READER)
+    encoder = load_reader(READER, shots=0)  # worked examples would be read on both sides alike
     texts = long_contexts(encoder, examples)
     rows = [measured(name, encoder, texts) for name in (READER, OTHER)]
     benchmark.pedantic(lambda: None, rounds=1)
     meta = {
-        "what": f"Reading a context of {TOKENS:,} tokens with its question at {COMPRESSION}x, one prompt at a time ({data_name});"
+        "what": f"Reading a context of {TOKENS:,} tokens with its question at {COMPRESSION}x, one prompt at a time, no worked examples ({data_name});"
         " the key-value cache as the reader holds it, and as a share of what its layout needs for as many positions",
         "peer": "transformers in the same process reading the text, with its cache and logits of the last position only",
         "units": {

@@ -1,16 +1,16 @@
 #!/bin/sh
 # The wire's figures: DATA=<folder> [PARTS="..."] runs/wire.sh. A part goes on where it was stopped with RESUME=--resume. Parts:
-#   pretrain-facts, pretrain-real   the wires that ship, wires/facts and wires/real: PRETRAIN steps
+#   pretrain-facts, pretrain-real   wires/facts, which ships, and wires/real: PRETRAIN steps
 #   llmlingua                       the contexts of the next two as LLMLingua shortens them, in an environment of its own
-#   facts, real                     the whole ladder: STEPS more from those wires, tuned rungs trained as long; LLMLingua's rungs
-#                                   only where the part before ran
+#   facts, real                     the whole ladder: STEPS more of 8 questions from those wires, tuned rungs trained as long;
+#                                   LLMLingua's rungs only where the part before ran
 #   dedicated                       one wire for both readers, for each alone, and each attached to the other's: ALONE steps a reader
 #   hotpotqa                        contexts of some 1,300 tokens, as they come
 #   demo                            recipes/wire_demo.yaml
 set -eu
 cd "$(dirname "$0")/.."
 PARTS=${PARTS:-pretrain-facts pretrain-real llmlingua facts real dedicated hotpotqa demo}
-PRETRAIN=${PRETRAIN:-800}
+PRETRAIN=${PRETRAIN:-600}
 STEPS=${STEPS:-200}
 ALONE=${ALONE:-200}
 case "$PARTS" in *real* | *llmlingua* | *hotpotqa*) : "${DATA:?set DATA to the folder with the SQuAD-format files}" ;; esac
@@ -43,7 +43,7 @@ ladder() { # facts or real: the recipe and what is changed in it
     facts) echo "recipes/wire_facts.yaml train.start_from=wires/facts data.seed=1" ;;
     real) echo "recipes/wire.yaml train.start_from=wires/real data.seed=1" ;;
   esac
-  echo "data.limit=$((STEPS * 16)) train.steps=$STEPS"
+  echo "data.limit=$((STEPS * 8)) train.steps=$STEPS train.batch_examples=8 train.micro_examples=8"
 }
 
 shorten() { # facts or real: LLMLingua on the contexts that it trains and is evaluated on
@@ -76,7 +76,8 @@ for part in $PARTS; do
       ship facts
       ;;
     pretrain-real)
-      wire wires/real recipes/wire.yaml data.train="[{name: squad, path: $DATA/squadshifts_wiki.json}]" train.steps="$PRETRAIN" data.eval_limit=200 eval.rungs="$FEW"
+      wire wires/real recipes/wire.yaml data.train="[{name: squad, path: $DATA/squadshifts_wiki.json}]" train.steps="$PRETRAIN" train.micro_examples=4 \
+        data.eval_limit=200 eval.rungs="$FEW"
       collect wires/real pretrain
       ship real
       ;;
