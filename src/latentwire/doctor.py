@@ -24,7 +24,7 @@ def examine() -> dict[str, str | float]:
         "free disk": f"{shutil.disk_usage(Path.cwd()).free / 2**30:.1f} GiB",
     }
     for dtype in (torch.float32, torch.bfloat16):
-        facts[f"{str(dtype).removeprefix('torch.')} matrix product"] = f"{gflops(dtype, device):,.0f} GFLOP/s"
+        facts[f"{str(dtype).removeprefix('torch.')} matrix product"] = f"{gflops(dtype, device):,.1f} GFLOP/s"
     return facts | {f"package {name}": _version(name) for name in PACKAGES}
 
 
