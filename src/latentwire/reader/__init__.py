@@ -19,7 +19,7 @@ from latentwire.reader.attention import use_folded_attention
 from latentwire.reader.inputs import Inputs, Level, Prefix, joined, levels, pad_left, positions
 from latentwire.reader.prompts import Layout, Prompt, Prompter, Scope, Slot
 from latentwire.reader.startup import expect_one_reading, stop_ids
-from latentwire.reader.state import Generation, State, fork
+from latentwire.reader.state import Generation, State, fork, narrowed
 
 __all__ = ["Generation", "Inputs", "Layout", "Prefix", "Prompt", "Reader", "Scope", "Slot", "State", "fork"]
 
@@ -227,15 +227,19 @@ class Reader:
         """Greedy answers from a state, which is consumed. Each ends at EOS, end of turn or, if `one_line`, a line break."""
         stops = self.stops if one_line else self.end_ids.__contains__
         answers: list[list[int]] = [[] for _ in range(len(state.hidden))]
-        running = torch.ones(len(answers), dtype=torch.bool)
+        rows, running = list(range(len(answers))), torch.ones(len(answers), dtype=torch.bool)
         for step in range(max_new_tokens):
             tokens = self.head(state.hidden).argmax(dim=-1)
-            for row, token in enumerate(tokens.tolist()):
-                if running[row]:
-                    answers[row].append(token)
-                    running[row] = not stops(token)
+            for place, token in enumerate(tokens.tolist()):
+                if running[place]:
+                    answers[rows[place]].append(token)
+                    running[place] = not stops(token)
             if not running.any() or step + 1 == max_new_tokens:
                 break
+            if 2 * int(running.sum()) <= len(rows):  # most are done: read on with the others alone
+                left = running.nonzero()[:, 0]
+                state, tokens = narrowed(state, left.to(tokens.device)), tokens[left.to(tokens.device)]
+                rows, running = [rows[place] for place in left.tolist()], running[left]
             alive = running.to(tokens.device)[:, None]
             _, state = self.extend(state, tokens[:, None], alive)
         if not one_line:

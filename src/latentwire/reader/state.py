@@ -27,3 +27,9 @@ class Generation:
 def fork(state: State) -> State:
     """A copy of `state` whose cache can be consumed without touching the original."""
     return State(copy.deepcopy(state.cache), state.mask, state.hidden)
+
+
+def narrowed(state: State, rows: Tensor) -> State:
+    """The state of some rows `[N]` alone; `state` is consumed."""
+    state.cache.batch_select_indices(rows)
+    return State(state.cache, state.mask[rows], state.hidden[rows])
