@@ -15,6 +15,7 @@ STEPS=${STEPS:-200}
 ALONE=${ALONE:-200}
 case "$PARTS" in *real* | *llmlingua* | *hotpotqa*) : "${DATA:?set DATA to the folder with the SQuAD-format files}" ;; esac
 FEW='[no context, full text, raw embeddings, wire 4x, wire 8x, wire 16x, "wire 4x, shuffled"]'
+BRIEF='[no context, full text, raw embeddings, wire 4x, wire 8x, "wire 4x, shuffled"]'
 GEMMA='{name: gemma-3-270m, style: plain, shots: 2}'
 
 wire() { # name, then what latentwire takes
@@ -71,7 +72,8 @@ versus() { # variant, margin, tested runs, then reference runs
 for part in $PARTS; do
   case "$part" in
     pretrain-facts)
-      wire wires/facts recipes/wire_facts.yaml data.limit=$((PRETRAIN * 16)) train.steps="$PRETRAIN" data.eval_limit=200 eval.rungs="$FEW"
+      wire wires/facts recipes/wire_facts.yaml data.limit=$((PRETRAIN * 16)) train.steps="$PRETRAIN" data.eval_limit=100 \
+        eval.max_new_tokens=16 eval.rungs="$BRIEF" verdict.measure=f1
       collect wires/facts pretrain
       ship facts
       ;;
