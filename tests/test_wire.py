@@ -16,8 +16,9 @@ from latentwire.errors import LatentError, MethodError
 from latentwire.methods.adapter import shared_tokens, start_adapter
 from latentwire.methods.wire import Wire
 from latentwire.reader import Slot
+from latentwire.reader.load import open_reader
 from latentwire.train import Hooks, fit, start
-from tiny import FAMILIES, tiny_reader
+from tiny import FAMILIES, save_tiny, tiny_reader
 
 EXAMPLES = DATASETS["facts"](questions_per_passage=4).examples("train", 0, 16)
 SPEC = TrainSpec(steps=12, batch_examples=8, lr=3e-3, precision="fp32", vocabulary_share=0.0)
@@ -295,3 +296,12 @@ def test_companions_do_not_depend_on_how_a_step_is_cut_into_micro_batches():
     parts = [row for slot in slots for row in method.training_prefix([slot], reader).rows()]
     for one, other in zip(whole, parts, strict=True):
         torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-3)
+
+
+def test_an_encoder_computes_in_its_own_dtype_even_where_it_is_the_reader_too(tmp_path):
+    reader = open_reader(str(save_tiny(tmp_path / "tiny", "llama")), "float32")
+    for asked, dtype in (("bfloat16", torch.bfloat16), ("float32", torch.float32), ("auto", torch.float32)):
+        method = Wire(encoder=reader.source, encoder_dtype=asked)
+        method.prepare(reader, np.zeros(reader.vocab_size, dtype=np.int64))
+        assert method.source.reader.dtype == dtype
+        assert (method.source.reader is reader) == (dtype == reader.dtype)

@@ -196,8 +196,8 @@ class Wire(Method):
             return
         if reader is None and self.encoder is None:
             raise MethodError("expected a wire that names its encoder, got none; give a reader, or set method.encoder")
-        own = reader is not None and self.encoder in (None, reader.source)
-        model = reader if own and reader is not None else open_reader(str(self.encoder), self.encoder_dtype)
+        model = reader if reader is not None and self._is_encoder(reader) else None
+        model = model or open_reader(str(self.encoder), self.encoder_dtype)
         layers = spaced_layers(model) if self.layers is None else self.layers
         self.source = Encoder(model, layers, self.compressions[0])
         latents = start_latents(self.source, self.hidden, self.pooling == "queries")
@@ -205,6 +205,11 @@ class Wire(Method):
         self._fresh = self.latents_from is None
         if self.latents_from is not None:
             self._take_latents(read_latents(Path(self.latents_from), self.source.identity))
+
+    def _is_encoder(self, reader: Reader) -> bool:
+        """Whether a reader is the encoder that the fields name, in what that computes in: else it is opened once more."""
+        dtype = str(reader.dtype).removeprefix("torch.")
+        return self.encoder is None or (self.encoder == reader.source and self.encoder_dtype in ("auto", dtype))
 
     def _take_latents(self, own: Mapping[str, Tensor]) -> None:
         """Another wire's latents in place of new ones, never to be trained."""
