@@ -176,10 +176,17 @@ def brief(result: dict[str, Any], wanted: dict[str, str]) -> list[str]:
     if "paired" in result["meta"]:
         return study(result)
     rows = [row for row in result["rows"] if all(str(row[name]) == value for name, value in wanted.items())]
-    names = BRIEF_SHORTER if shorter(rows) else BRIEF
-    return markdown(
-        tuple(names.values()), list(dict.fromkeys(tuple(cells(row)[name] for name in names) for row in rows))
-    )
+    names = columns(rows)
+    body = dict.fromkeys(tuple(cells(row)[name] for name in names) for row in rows)
+    return markdown(tuple(names.values()), list(body))
+
+
+def columns(rows: list[dict[str, Any]]) -> dict[str, str]:
+    """The columns of a page's table; shares of the gap only where tuned rungs were trained."""
+    if not shorter(rows):
+        return BRIEF
+    shares = any(row.get("share_of_gap") is not None for row in rows)
+    return {name: words for name, words in BRIEF_SHORTER.items() if shares or name != "share of gap"}
 
 
 def filled(text: str, root: Path) -> str:

@@ -5,7 +5,7 @@
 #   facts, real                     the whole ladder: STEPS more of 8 questions from those wires, tuned rungs trained as long;
 #                                   LLMLingua's rungs only where the part before ran
 #   dedicated                       one wire for both readers, for each alone, and each attached to the other's: ALONE steps a reader
-#   hotpotqa                        contexts of some 1,300 tokens, as they come
+#   hotpotqa                        wires/real, just trained, on contexts of some 1,300 tokens, as they come
 #   demo                            recipes/wire_demo.yaml
 set -eu
 cd "$(dirname "$0")/.."
@@ -16,6 +16,7 @@ ALONE=${ALONE:-200}
 case "$PARTS" in *real* | *llmlingua* | *hotpotqa*) : "${DATA:?set DATA to the folder with the SQuAD-format files}" ;; esac
 FEW='[no context, full text, raw embeddings, wire 4x, wire 8x, wire 16x, "wire 4x, shuffled"]'
 BRIEF='[no context, full text, raw embeddings, wire 4x, wire 8x, "wire 4x, shuffled"]'
+WIKI="data.train=[{name: squad, path: ${DATA:-}/squadshifts_wiki.json}]"
 GEMMA='{name: gemma-3-270m, style: plain, shots: 2}'
 
 wire() { # name, then what latentwire takes
@@ -66,6 +67,7 @@ lingua() { # facts or real: further rungs for eval.rungs, where the text is ther
 }
 
 versus() { # variant, margin, tested runs, then reference runs
+  # shellcheck disable=SC2086
   .venv/bin/python runs/versus.py $3 --reference $4 --margin "$2" --variant "$1" --command "ALONE=$ALONE PARTS=dedicated runs/wire.sh"
 }
 
@@ -78,7 +80,7 @@ for part in $PARTS; do
       ship facts
       ;;
     pretrain-real)
-      wire wires/real recipes/wire.yaml data.train="[{name: squad, path: $DATA/squadshifts_wiki.json}]" train.steps="$PRETRAIN" train.micro_examples=4 \
+      wire wires/real recipes/wire.yaml "$WIKI" train.steps="$PRETRAIN" train.micro_examples=4 \
         data.eval_limit=200 eval.rungs="$FEW"
       collect wires/real pretrain
       ship real
@@ -103,6 +105,7 @@ for part in $PARTS; do
       collect wire ladder --target "wire 4x=0.60" --target "wire 8x=0.45"
       ;;
     dedicated)
+      # shellcheck disable=SC2086
       alone="data.limit=$((ALONE * 32)) data.eval_limit=400"
       wire shared recipes/wire_facts.yaml $alone train.steps=$((2 * ALONE)) eval.rungs="$FEW"
       wire smollm2-alone recipes/wire_facts.yaml $alone train.steps="$ALONE" further_readers='[]' eval.rungs="$FEW"
@@ -116,8 +119,10 @@ for part in $PARTS; do
       versus attached-against-joint 0.05 "out/gemma-attached out/smollm2-attached" out/shared
       ;;
     hotpotqa)
-      wire wire-hotpotqa recipes/wire.yaml train.start_from=wires/real train.steps=1 train.lr=1e-12 train.tuned_lr=1e-12 \
-        data.eval="{name: hotpotqa, path: $DATA/hotpotqa_distractor_sample.json}" data.eval_limit=100 eval.rungs="$FEW"
+      rm -rf out/wire-hotpotqa && cp -r out/wires/real out/wire-hotpotqa # the same training, other questions
+      .venv/bin/latentwire eval recipes/wire.yaml name=wire-hotpotqa "$WIKI" train.steps="$PRETRAIN" eval.rungs="$FEW" --force \
+        data.eval="{name: hotpotqa, path: $DATA/hotpotqa_distractor_sample.json}" data.eval_limit=100
+      .venv/bin/latentwire report out/wire-hotpotqa
       collect wire-hotpotqa hotpotqa
       ;;
     demo)

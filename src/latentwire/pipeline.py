@@ -10,7 +10,7 @@ from torch import Tensor
 
 from latentwire.atomic import atomic_write
 from latentwire.card import write_card
-from latentwire.config import ReaderSpec, Recipe, dump
+from latentwire.config import ReaderSpec, Recipe, dump, load_recipe
 from latentwire.corpus import Corpus
 from latentwire.data import DATASETS, Example, Split, refuse_overlap, shuffled
 from latentwire.errors import RecipeError, RegistryError, RunError, TrainingError
@@ -264,7 +264,7 @@ def report(folder: Path) -> Path:
     """Write the run's report page, and the card of the wire that it trained, if any; returns the page's path."""
     page = write_report(folder)
     if (folder / IN_RUN / CONFIG).exists():
-        write_card(folder / IN_RUN, read_rows(folder / ROWS), folder.name)
+        write_card(folder / IN_RUN, read_rows(folder / ROWS), load_recipe(folder / RECIPE).name)
     return page
 
 

@@ -20,7 +20,7 @@ from latentwire.wired import Asked
 
 out = Console()
 err = Console(stderr=True)
-NARROW = 72
+BETWEEN = 2  # columns of a terminal that stand between two of a table
 
 
 def show_plan(recipe: Recipe, as_json: bool) -> None:
@@ -91,7 +91,7 @@ def _number(value: float | None) -> str:
 def table(title: str, records: Sequence[dict[str, Any]]) -> None:
     """Records as a table."""
     widths = [max(len(name), *(len(str(record[name])) for record in records)) for name in records[0]]
-    narrow = sum(widths) <= NARROW
+    narrow = sum(widths) + BETWEEN * len(widths) <= out.width
     shown = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for name in records[0]:
         shown.add_column(name, overflow="fold", no_wrap=narrow)

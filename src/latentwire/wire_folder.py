@@ -164,9 +164,8 @@ def shortened(name: str, part: Tensor) -> Tensor:
         return part.half().float()
     scale = (
         _scale(part).bfloat16().float()
-    )  # so short that steps times scale is exact, and rounding again changes nothing
-    steps = torch.where(scale > 0, part / scale, 0.0).round().clamp(-STEPS, STEPS)
-    return steps * scale + 0.0  # no negative zeros: whole steps have none
+    )  # short, so that products with steps are exact and rounding again changes nothing
+    return _steps(part, scale) * scale + 0.0  # no negative zeros: whole steps have none
 
 
 def _scale(part: Tensor) -> Tensor:
@@ -174,12 +173,17 @@ def _scale(part: Tensor) -> Tensor:
     return part.abs().amax(dim=1, keepdim=True) / STEPS
 
 
+def _steps(part: Tensor, scale: Tensor) -> Tensor:
+    """Each value in whole steps of its row's scale, -127 to 127."""
+    return torch.where(scale > 0, part / scale, 0.0).round().clamp(-STEPS, STEPS)
+
+
 def _shortest(name: str, part: Tensor) -> dict[str, Tensor]:
     """The tensor as steps and scales, or in half precision, where that loses nothing: so for all of a published wire."""
     half = part.half()
     if part.dim() == 2 and name.endswith(IN_STEPS):
         scale = _scale(part)
-        steps = torch.where(scale > 0, part / scale, 0.0).round().to(torch.int8)
+        steps = _steps(part, scale).to(torch.int8)
         if torch.equal(steps * scale, part) and torch.equal(scale.bfloat16().float(), scale):
             return {name: steps, f"{name}{SCALE}": scale[:, 0].bfloat16()}
     return {name: half if torch.equal(half.to(part.dtype), part) else part}

@@ -121,13 +121,7 @@ def lead_sentence(rows: Sequence[Row], own: Row) -> str:
         rows: one reader's ladder.
         own: the row it is judged by.
     """
-    if own.num_positions is None or own.context_tokens is None or own.num_positions >= own.context_tokens:
-        return ""
-    most = own.num_positions * (1 + POSITIONS_MARGIN)
-    rivals = [
-        row for row in rows if row.scope == own.scope and row.f1_lead is not None and (row.num_positions or 0) <= most
-    ]
-    rivals.sort(key=lambda row: row.f1_lead_low or 0.0)
+    rivals = _rivals(rows, own)
     level = [row for row in rivals if (row.f1_lead_low or 0.0) <= 0]
     if not rivals:
         return ""
