@@ -107,13 +107,14 @@ def test_run_climbs_the_ladder_of_every_reader_from_one_training(recipe, cache, 
 
 
 def test_finished_tuned_rungs_are_kept_and_force_trains_them_anew(recipe, cache, tmp_path, capsys):
-    assert call(capsys, "train", recipe, "--out", tmp_path)[0] == 0
+    few = ["eval.rungs=[no context, full text, raw embeddings, 'full text, tuned']", "--out", tmp_path]
+    assert call(capsys, "train", recipe, *few)[0] == 0
     weights = tmp_path / "tiny-wire" / "tuned" / "full-text" / "weights.safetensors"
     log = weights.with_name("log.jsonl")
     first = weights.read_bytes(), log.read_text()
-    assert call(capsys, "train", recipe, "--out", tmp_path, "--resume")[0] == 0
+    assert call(capsys, "train", recipe, *few, "--resume")[0] == 0
     assert (weights.read_bytes(), log.read_text()) == first
-    assert call(capsys, "train", recipe, "train.steps=5", "--out", tmp_path, "--force")[0] == 0
+    assert call(capsys, "train", recipe, "train.steps=5", *few, "--force")[0] == 0
     assert weights.read_bytes() != first[0]
 
 

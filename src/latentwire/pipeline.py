@@ -226,6 +226,7 @@ def _gather(method: Method, stage: Stage, progress: Progress) -> None:
         if team().writes == turn:
             method.gather(slots, cache_dir() / "features", stage.cache_bytes, task)
         team().wait()
+    task(1.0, "")
 
 
 def train_tuned(stage: Stage, run: Run, progress: Progress, interrupted: Callable[[], bool]) -> None:
