@@ -4,8 +4,8 @@
                                                                                      │
     [ span: tokens up to one that is kept ][ span ][ span: ... and the rest ]  ◀─────┘  one token of r is kept
 
-The tokens that the model did not see coming are kept: names and numbers, that is, not what grammar fills in. A span is as long
-as it takes to the next of them, r tokens on average.
+The words that the model did not see coming are kept, with all their tokens: names and numbers, that is, not what grammar fills
+in (`surprise.py`). A span is as long as it takes to the next kept token, r tokens on average.
 
 Windows do not see one another: a text may be of any length, and text appended to it at a border adds windows and changes
 none.
@@ -21,10 +21,10 @@ from torch import Tensor
 from latentwire.errors import MethodError
 from latentwire.reader import Reader
 from latentwire.reader.inputs import positions
+from latentwire.surprise import by_surprise, surprise_of
 
 Window = tuple[int, ...]
 MAX_LAYERS = 6
-LOGIT_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,7 +33,7 @@ class Spans:
 
     Attributes:
         kept: `[m]`, places of the kept tokens in the window, rising.
-        rank: `[m]`, 0 for the most surprising of them.
+        rank: `[m]`, 0 for the first to be kept.
         states: `[m, 2 K, D]` bf16: hidden states of K layers at the kept token, then their means over the span.
         length: Tokens of the window.
     """
@@ -50,7 +50,7 @@ class Spans:
         return torch.diff(ends, prepend=ends.new_zeros(1))
 
     def coarser(self, count: int) -> "Spans":
-        """The same window as `count` spans, at the most surprising of the kept tokens."""
+        """The same window as `count` spans, at the first of the kept tokens by rank."""
         if count >= len(self.kept):
             return self
         chosen = (self.rank < count).nonzero()[:, 0]
@@ -102,7 +102,7 @@ class Encoder:
         """What features depend on beside the text: model, layers, pool and dtype."""
         layers = ".".join(map(str, self.layers))
         dtype = str(self.reader.dtype).removeprefix("torch.")
-        return f"{self.reader.fingerprint}-layers{layers}-spans{self.pool}-{dtype}"
+        return f"{self.reader.fingerprint}-layers{layers}-words{self.pool}-{dtype}"
 
     def windows(self, text: str) -> list[Window]:
         """The text's token ids in windows of at most `W`; one empty window for an empty text never occurs: it is refused.
@@ -117,11 +117,7 @@ class Encoder:
 
     @torch.no_grad()
     def spans(self, windows: Sequence[Window]) -> list[Spans]:
-        """Spans of each window of `n` tokens, `ceil(n / r)` of them, on the CPU; read in one batch.
-
-        Source: Li et al. 2023, Selective Context (arXiv 2310.06201, section 3.1), keeps text by its self-information, as here;
-        that what is left out stays in the spans' states is ours.
-        """
+        """Spans of each window of `n` tokens, `ceil(n / r)` of them, on the CPU; read in one batch."""
         begin = [] if self.reader.tokenizer.bos_token_id is None else [self.reader.tokenizer.bos_token_id]
         longest = len(begin) + max(map(len, windows))
         ids = torch.zeros(len(windows), longest, dtype=torch.long)
@@ -135,7 +131,8 @@ class Encoder:
         for row, window in enumerate(windows):
             own = slice(len(begin), len(begin) + len(window))
             surprise = surprise_of(self.reader, last[row, : own.stop], ids[row, : own.stop])[-len(window) :]
-            found.append(self._spans(states[row, own], surprise))
+            order = by_surprise(self.reader, ids[row, own], surprise)
+            found.append(self._spans(states[row, own], order))
         return found
 
     def _states(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -152,9 +149,9 @@ class Encoder:
         kept = torch.stack([out.hidden_states[layer].to(mask.device) for layer in self.layers], dim=2)
         return kept, out.last_hidden_state
 
-    def _spans(self, states: Tensor, surprise: Tensor) -> Spans:
-        length = len(surprise)
-        kept = surprise.argsort(descending=True, stable=True)[: -(-length // self.pool)]
+    def _spans(self, states: Tensor, order: Tensor) -> Spans:
+        length = len(order)
+        kept = order[: -(-length // self.pool)]
         rank = torch.empty(length, dtype=torch.long)
         rank[kept] = torch.arange(len(kept))
         kept = kept.sort().values
@@ -162,17 +159,6 @@ class Encoder:
         blank = Spans(kept, rank[kept], states, length)
         means = torch.stack([span.mean(dim=0) for span in states.split(blank.sizes.tolist())])
         return replace(blank, states=torch.cat([states[kept], means], dim=1).to(torch.bfloat16))
-
-
-def surprise_of(reader: Reader, last: Tensor, ids: Tensor) -> Tensor:
-    """How unlikely each of `ids [T]` was after those before it, in nats, by last hidden states `[T, D]`; endless for the first."""
-    found = [torch.full((1,), torch.inf)]
-    size = max(1, LOGIT_BYTES // (4 * reader.vocab_size))
-    for start in range(0, len(ids) - 1, size):
-        due = ids[1:][start : start + size]
-        logits = reader.head(last[:-1][start : start + size]).float().cpu()
-        found.append(torch.nn.functional.cross_entropy(logits, due, reduction="none"))
-    return torch.cat(found)
 
 
 def spaced_layers(reader: Reader) -> tuple[int, ...]:

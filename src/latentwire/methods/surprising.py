@@ -1,6 +1,6 @@
-"""The tokens that a model did not see coming, and none of the others: what choosing well buys without any training.
+"""The words that a model did not see coming, and none of the others: what choosing well buys without any training.
 
-context ─ scorer: how unlikely was each token? ─▶ the most unlikely, in their order, as text ─ wire ─▶ the reader's tokens
+context ─ scorer: how unlikely was each word? ─▶ the most unlikely, in their order, as text ─ wire ─▶ the reader's tokens
 """
 
 import math
@@ -9,13 +9,13 @@ from dataclasses import dataclass
 
 import torch
 
-from latentwire.encoder import surprise_of
 from latentwire.latent import Latent
 from latentwire.methods import METHODS, Method
 from latentwire.methods.text import text_latent, text_prefix, tokens_of, with_context
 from latentwire.reader import Prefix, Reader, Slot
 from latentwire.reader.inputs import pad_left
 from latentwire.reader.load import open_reader
+from latentwire.surprise import by_surprise, surprise_of
 
 WINDOW = 512  # tokens that the scorer reads at once
 
@@ -23,9 +23,9 @@ WINDOW = 512  # tokens that the scorer reads at once
 @METHODS.register("surprising_tokens")
 @dataclass
 class SurprisingTokens(Method):
-    """Tokens kept by their self-information.
+    """Words kept by their self-information (`surprise.py`).
 
-    Source: Li et al. 2023, Selective Context (arXiv 2310.06201, section 3.1), here by single tokens.
+    Source: Li et al. 2023, Selective Context (arXiv 2310.06201, section 3.1).
 
     Attributes:
         scorer: The model that scores, named as readers are; the reader itself if None.
@@ -57,7 +57,7 @@ class SurprisingTokens(Method):
         ids = torch.tensor(scorer.prompter.slot(slot.context).ids, dtype=torch.long)
         budget = math.ceil(tokens_of(slot, reader, scorer.source) / self.compression) + self.more
         scores = [_scores(scorer, window) for window in ids.split(WINDOW)]
-        kept = torch.cat(scores).argsort(descending=True, stable=True)[:budget].sort().values
+        kept = by_surprise(scorer, ids, torch.cat(scores))[:budget].sort().values
         text = str(scorer.tokenizer.decode(ids[kept].tolist(), clean_up_tokenization_spaces=False))
         text, _ = reader.prompter.shorten(reader.prompter.slot(text).ids, budget)
         return with_context(slot, text, reader)

@@ -1,0 +1,63 @@
+"""Which tokens of a text are kept where only some can be: whole words that a language model did not see coming.
+
+    token ids ─ frozen LM ─▶ how surprising each token was ─┐
+            └── words ──────────────────────────────────────┴─▶ all tokens, those to be kept first
+
+Tokens are ranked by their word, not alone. Of a rare name the first token surprises most and the last ones hardly, for a model that reads them
+one after the other; of a reader that gets the first alone they are lost, and it skips what lies between two tokens that stand
+side by side.
+"""
+
+import torch
+from torch import Tensor
+
+from latentwire.reader import Reader
+
+LOGIT_BYTES = 64 * 2**20
+LONGEST_WORD = 8  # tokens; scripts without spaces are cut there
+SENTENCEPIECE_SPACE = "\u2581"
+PART_OF_LETTER = "\ufffd"
+
+
+def by_surprise(reader: Reader, ids: Tensor, surprise: Tensor) -> Tensor:
+    """Places `[T]` of the tokens `ids [T]`, the first to be kept first: word by word, each word in its order.
+
+    A word of `n` tokens counts as the sum of their surprise `[T]`, in nats, divided by the square root of `n`.
+
+    Source: Li et al. 2023, Selective Context (arXiv 2310.06201, section 3.1), ranks phrases by their mean self-information; the square
+    root, between mean and sum, is ours.
+    """
+    word = words_of(reader, ids.tolist())
+    sizes = word.bincount()
+    scores = torch.zeros(len(sizes)).index_add_(0, word, surprise.cpu()) / sizes.sqrt()
+    return scores[word].argsort(descending=True, stable=True)
+
+
+def words_of(reader: Reader, ids: list[int]) -> Tensor:
+    """The number of each token's word, `[T]`, rising from 0. Numbers are words; a punctuation mark is one of its own."""
+    pieces = reader.tokenizer.convert_ids_to_tokens(ids)
+    texts = [str(text) for text in reader.tokenizer.batch_decode([[token] for token in ids])]
+    numbers: list[int] = []
+    size, before = 0, ""
+    for piece, text in zip(pieces, texts, strict=True):
+        spaced = text[:1].isspace() or str(piece).startswith(SENTENCEPIECE_SPACE)
+        goes_on = not spaced and _in_word(text[:1]) and (_in_word(before[-1:]) or before.isspace())
+        size = size + 1 if numbers and goes_on and size < LONGEST_WORD else 1
+        numbers.append(numbers[-1] + (size == 1) if numbers else 0)
+        before = text
+    return torch.tensor(numbers, dtype=torch.long)
+
+
+def surprise_of(reader: Reader, last: Tensor, ids: Tensor) -> Tensor:
+    """How unlikely each of `ids [T]` was after those before it, in nats, by last hidden states `[T, D]`; endless for the first."""
+    found = [torch.full((1,), torch.inf)]
+    size = max(1, LOGIT_BYTES // (4 * reader.vocab_size))
+    for start in range(0, len(ids) - 1, size):
+        due = ids[1:][start : start + size]
+        logits = reader.head(last[:-1][start : start + size]).float().cpu()
+        found.append(torch.nn.functional.cross_entropy(logits, due, reduction="none"))
+    return torch.cat(found)
+
+
+def _in_word(letter: str) -> bool:
+    return letter.isalnum() or letter == PART_OF_LETTER
