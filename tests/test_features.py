@@ -13,6 +13,7 @@ from latentwire.data import DATASETS
 from latentwire.encoder import Encoder
 from latentwire.errors import FeatureError, MethodError
 from latentwire.features import FeatureStore, span_bytes
+from latentwire.surprise import by_surprise
 from tiny import FAMILIES, tiny_reader
 
 TEXTS = [example.context for example in DATASETS["facts"]().examples("train", 0, 6)]
@@ -37,7 +38,7 @@ def assert_alike(one, other):
 
 @pytest.mark.parametrize("pool", [1, 4, 16])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_spans_end_at_the_most_surprising_tokens_and_hold_the_models_own_hidden_states(family, pool):
+def test_spans_end_at_the_tokens_that_are_kept_and_hold_the_models_own_hidden_states(family, pool):
     encoder = encoder_of(family, pool=pool)
     reader, num_layers = encoder.reader, len(encoder.layers)
     windows = windows_of(encoder)
@@ -49,11 +50,9 @@ def test_spans_end_at_the_most_surprising_tokens_and_hold_the_models_own_hidden_
         )
         surprise = surprise if begin else torch.cat([torch.tensor([torch.inf]), surprise])
         count = -(-len(window) // pool)
-        assert torch.equal(found.kept, surprise.topk(count).indices.sort().values)
-        assert (
-            surprise[found.kept[found.rank.argsort()]].tolist()
-            == surprise.sort(descending=True).values[:count].tolist()
-        )
+        order = by_surprise(reader, torch.tensor(window), surprise)[:count]
+        assert torch.equal(found.kept, order.sort().values)
+        assert torch.equal(found.kept[found.rank.argsort()], order)
         ends = [*(found.kept[:-1] + 1).tolist(), len(window)]
         assert found.sizes.tolist() == [end - start for start, end in zip([0, *ends], ends, strict=False)]
         for place, layer in enumerate(encoder.layers):

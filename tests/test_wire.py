@@ -17,6 +17,7 @@ from latentwire.methods.adapter import shared_tokens, start_adapter
 from latentwire.methods.wire import Wire
 from latentwire.reader import Slot
 from latentwire.reader.load import open_reader
+from latentwire.surprise import by_surprise
 from latentwire.train import Hooks, fit, start
 from tiny import FAMILIES, save_tiny, tiny_reader
 
@@ -46,14 +47,14 @@ def received(method, slots, reader):
 
 
 @pytest.mark.parametrize("compression", [4, 8, 16])
-def test_untrained_latents_are_the_embeddings_of_the_most_surprising_tokens(compression):
+def test_untrained_latents_are_the_embeddings_of_the_most_surprising_words(compression):
     reader = tiny_reader("llama")
     method = prepared(reader, compression=compression)
     slots = slots_of(reader)
     for slot, row in zip(slots, method.prefix(received(method, slots, reader), reader).rows(), strict=True):
         logits = reader.model(torch.tensor([[reader.tokenizer.bos_token_id, *slot.ids]])).logits[0, :-1].float()
         surprise = F.cross_entropy(logits, torch.tensor(slot.ids), reduction="none")
-        kept = surprise.topk(-(-len(slot.ids) // compression)).indices.sort().values
+        kept = by_surprise(reader, torch.tensor(slot.ids), surprise)[: -(-len(slot.ids) // compression)].sort().values
         assert torch.equal(row[:2], method.module()["adapters"][reader.fingerprint].leading())
         expected = reader.embed(torch.tensor(slot.ids)[kept]).float()
         torch.testing.assert_close(row[2:], expected, atol=1e-3, rtol=2e-3)
