@@ -1,6 +1,6 @@
 #!/bin/sh
 # The wire's figures: DATA=<folder> [PARTS="..."] runs/wire.sh. A part goes on where it was stopped with RESUME=--resume. Parts:
-#   pretrain-facts, pretrain-real   wires/facts, which ships, and wires/real: PRETRAIN steps
+#   pretrain-facts, pretrain-real   wires/facts, which ships, and from it wires/real: PRETRAIN steps of 8 questions
 #   llmlingua                       the contexts of the next two as LLMLingua shortens them, in an environment of its own
 #   facts, real                     the whole ladder: STEPS more of 8 questions from those wires, tuned rungs trained as long;
 #                                   LLMLingua's rungs only where the part before ran
@@ -38,6 +38,10 @@ collect() { # run, variant, then further arguments
   shift 2
   .venv/bin/python runs/collect.py "out/$run" --variant "$variant" "$@" \
     --command "DATA=<folder> PRETRAIN=$PRETRAIN STEPS=$STEPS PARTS=$part runs/wire.sh"
+}
+
+further() { # how wires/real goes on from wires/facts
+  echo "train.start_from=wires/facts train.steps=$PRETRAIN train.batch_examples=8 train.micro_examples=4 train.tuned_lr=1.0e-2"
 }
 
 ladder() { # facts or real: the recipe and what is changed in it
@@ -80,8 +84,8 @@ for part in $PARTS; do
       ship facts
       ;;
     pretrain-real)
-      wire wires/real recipes/wire.yaml "$WIKI" train.steps="$PRETRAIN" train.micro_examples=4 \
-        data.eval_limit=200 eval.rungs="$FEW"
+      # shellcheck disable=SC2046
+      wire wires/real recipes/wire.yaml "$WIKI" $(further) data.eval_limit=200 eval.rungs="$FEW"
       collect wires/real pretrain
       ship real
       ;;
@@ -120,7 +124,8 @@ for part in $PARTS; do
       ;;
     hotpotqa)
       rm -rf out/wire-hotpotqa && cp -r out/wires/real out/wire-hotpotqa # the same training, other questions
-      .venv/bin/latentwire eval recipes/wire.yaml name=wire-hotpotqa "$WIKI" train.steps="$PRETRAIN" eval.rungs="$FEW" --force \
+      # shellcheck disable=SC2046
+      .venv/bin/latentwire eval recipes/wire.yaml name=wire-hotpotqa "$WIKI" $(further) eval.rungs="$FEW" --force \
         data.eval="{name: hotpotqa, path: $DATA/hotpotqa_distractor_sample.json}" data.eval_limit=100
       .venv/bin/latentwire report out/wire-hotpotqa
       collect wire-hotpotqa hotpotqa
