@@ -33,24 +33,41 @@ def readers(tmp_path_factory):
     return {"first": save_tiny(folder / "tiny-llama", "llama"), "second": save_tiny(folder / "tiny-gemma", "gemma3")}
 
 
-def trained(folder, recipe, launch, *overrides):
+def launched(folder, recipe, launch, *overrides):
     """Weights and log of a training by the processes that a file of recipes/launch starts, on the CPU."""
     command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(LAUNCH / f"{launch}.yaml")]
     command += ["--main_process_port", "0", "-m", "latentwire", "train", str(recipe), *overrides, "--out", str(folder)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "LATENTWIRE_CACHE": str(folder / "cache")}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+    return learnt(folder)
+
+
+@pytest.fixture
+def alone(monkeypatch, capsys):
+    """The same of a training in this process."""
+
+    def trained(folder, recipe, *overrides):
+        monkeypatch.setenv("LATENTWIRE_CACHE", str(folder / "cache"))
+        code, _, words = call(capsys, "train", recipe, *overrides, "--out", folder)
+        assert code == 0, words
+        return learnt(folder)
+
+    return trained
+
+
+def learnt(folder):
     (home,) = [path.parent for path in folder.rglob("weights.safetensors") if path.parent.parent == folder]
     lines = (home / "log.jsonl").read_text().splitlines()
     return load_file(home / "weights.safetensors"), [json.loads(line)["losses"] for line in lines]
 
 
 @pytest.mark.parametrize(("recipe", "overrides"), [(STAGE1, []), (WIRE, FEW)], ids=["per_token", "wire"])
-def test_two_processes_train_as_one_does(recipe, overrides, readers, tmp_path):
+def test_two_processes_train_as_one_does(recipe, overrides, readers, tmp_path, alone):
     path = tmp_path / "recipe.yaml"
     path.write_text(recipe.format(**readers))
-    one, losses = trained(tmp_path / "one", path, "one_gpu", *overrides)
-    two, others = trained(tmp_path / "two", path, "ddp", *overrides)
+    one, losses = alone(tmp_path / "one", path, *overrides)
+    two, others = launched(tmp_path / "two", path, "ddp", *overrides)
     assert len(losses) == len(others) > 1
     for found, expected in zip(others, losses, strict=True):
         assert found == pytest.approx(expected, rel=1e-4)
@@ -59,7 +76,16 @@ def test_two_processes_train_as_one_does(recipe, overrides, readers, tmp_path):
         torch.testing.assert_close(two[name], tensor, atol=1e-4, rtol=1e-3)
 
 
-def test_frozen_layers_that_are_shared_out_train_the_same(readers, tmp_path):
+def test_a_launch_of_one_process_trains_as_a_plain_call_does(readers, tmp_path, alone):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(STAGE1.format(**readers))
+    one, _ = alone(tmp_path / "one", path)
+    other, _ = launched(tmp_path / "other", path, "one_gpu")
+    for name, tensor in one.items():
+        assert torch.equal(other[name], tensor)
+
+
+def test_frozen_layers_that_are_shared_out_train_the_same(readers, tmp_path, alone):
     path = tmp_path / "recipe.yaml"
     path.write_text(WIRE.format(**readers))
     few = ["train.micro_examples=4", "train.batch_examples=12", "train.steps=3"]  # one process has less to read
@@ -68,8 +94,8 @@ def test_frozen_layers_that_are_shared_out_train_the_same(readers, tmp_path):
         "method.company=0.5",
     ]  # readings differ in structure
     few += ["eval.rungs=[no context, full text, raw embeddings, wire 4x, 'no context, tuned', 'full text, tuned']"]
-    one, losses = trained(tmp_path / "one", path, "one_gpu", *few)
-    two, others = trained(tmp_path / "two", path, "fsdp2", *few)
+    one, losses = alone(tmp_path / "one", path, *few)
+    two, others = launched(tmp_path / "two", path, "fsdp2", *few)
     assert [found["answer_ce"] for found in others] == pytest.approx([found["answer_ce"] for found in losses], rel=1e-4)
     for name, tensor in one.items():
         torch.testing.assert_close(two[name], tensor, atol=1e-4, rtol=1e-3)
