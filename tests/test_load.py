@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerFast, T5Config
 from latentwire.errors import ReaderError
 from latentwire.reader.load import list_models, load_model, meta_model
 from latentwire.reader.packaged import PACKAGED
-from latentwire.reader.precision import choose_dtype
+from latentwire.reader.precision import RUNS, choose_dtype, forward_seconds
 from tiny import FAMILIES, Family, save_tiny, tiny_model
 
 IDS = torch.arange(24).reshape(2, 12)
@@ -66,6 +66,18 @@ def test_fingerprint_survives_a_copy_in_shards_and_changes_with_one_embedding(fo
     weights["model.embed_tokens.weight"][300, 7] += 0.01
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     assert load_model(str(folder), dtype="float32").fingerprint != before
+
+
+@pytest.mark.parametrize(("hopeless", "passes"), [(0.0, 1), (1e9, RUNS + 1)])
+def test_a_dtype_that_is_far_slower_is_not_measured_to_the_end(hopeless: float, passes: int) -> None:
+    model, _ = tiny_model("llama")
+    read: list[int] = []
+    handle = model.get_decoder().register_forward_hook(lambda *given: read.append(1))
+    try:
+        assert forward_seconds(model, hopeless) > 0
+    finally:
+        handle.remove()
+    assert len(read) == passes
 
 
 def test_auto_dtype_is_measured_once_and_then_remembered(folder: Path, own_cache: Path) -> None:
