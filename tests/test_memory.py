@@ -11,8 +11,8 @@ from latentwire.data import DATASETS
 from latentwire.evaluate import Evaluator, measure_decoder
 from latentwire.methods.decoders import SEARCH_BYTES, nearest_rows
 from latentwire.methods.per_token import PerToken
-from latentwire.objectives import LOGIT_BYTES, cross_entropy, divergence
-from latentwire.reader import IGNORE
+from latentwire.objectives import cross_entropy, divergence
+from latentwire.reader import IGNORE, LOGIT_BYTES
 from questions import counts_of
 from tiny import tiny_reader
 
@@ -112,7 +112,7 @@ def test_measuring_a_decoder_copies_no_table_and_finds_the_same_tokens(monkeypat
 def test_losses_keep_only_one_chunk_of_logits(loss, monkeypatch):
     reader = tiny_reader("llama")
     chunk = 8 * 4 * reader.vocab_size
-    monkeypatch.setattr("latentwire.objectives.LOGIT_BYTES", chunk)
+    monkeypatch.setattr("latentwire.reader.LOGIT_BYTES", chunk)
     draw = torch.Generator().manual_seed(0)
     hidden = torch.randn(4, 100, reader.width, generator=draw, requires_grad=True)
     labels = torch.full((4, 100), IGNORE)
@@ -147,7 +147,7 @@ def test_scoring_an_answer_keeps_only_one_chunk_of_logits(monkeypatch):
     hidden, labels = torch.randn(64, reader.width), torch.zeros(64, dtype=torch.long)
     whole = evaluator._teacher_forced(hidden, labels)
     chunk = 4 * 4 * reader.vocab_size
-    monkeypatch.setattr("latentwire.objectives.LOGIT_BYTES", chunk)
+    monkeypatch.setattr("latentwire.reader.LOGIT_BYTES", chunk)
     with PeakMemory(hidden, labels, *reader.model.parameters()) as memory:
         chunked = evaluator._teacher_forced(hidden, labels)
     assert chunked[0] == pytest.approx(whole[0], rel=1e-5)

@@ -64,7 +64,7 @@ def test_loss_equals_a_naive_computation_in_any_chunk_size(name, family, monkeyp
     _, batch = batch_of(tiny_reader(family))
     loss = float(OBJECTIVES[name].loss(batch).detach())
     assert loss == pytest.approx(naive(name, batch), rel=1e-3, abs=1e-4)
-    monkeypatch.setattr("latentwire.objectives.LOGIT_BYTES", 4 * 3 * batch.reader.vocab_size)
+    monkeypatch.setattr("latentwire.reader.LOGIT_BYTES", 4 * 3 * batch.reader.vocab_size)
     assert float(OBJECTIVES[name].loss(batch).detach()) == pytest.approx(loss, rel=1e-5)
 
 

@@ -10,8 +10,8 @@ from transformers import PreTrainedTokenizerFast
 from latentwire.surprise import LONGEST_WORD, by_surprise, words_of
 from tiny import FAMILIES, tiny_reader
 
-SENTENCE = "Zurela Calane, of Genève, opened her well-known mill in 1894."
-WORDS = ["Zurela", " Calane", ",", " of", " Genève", ",", " opened", " her", " well", "-", "known", " mill", " in", " 1894", "."]  # fmt: skip
+MARKED = "Zurela| Calane|,| of| Genève|,| opened| her| well|-|known| mill| in| 1894|."  # where words end
+SENTENCE = MARKED.replace("|", "")
 
 
 class Spoken:
@@ -49,8 +49,8 @@ def test_tokens_belong_to_the_words_that_a_person_sees(family):
     reader = tiny_reader(family)
     ids = ids_of(reader.tokenizer, SENTENCE)
     numbers = words_of(reader, ids)
-    assert len(ids) > 1.5 * len(WORDS)
-    assert spelt(reader.tokenizer, ids, numbers) == WORDS
+    assert len(ids) > 1.5 * MARKED.count("|")
+    assert "|".join(spelt(reader.tokenizer, ids, numbers)) == MARKED
 
 
 def test_a_tokenizer_that_marks_spaces_as_sentencepiece_does_shows_them_too():
@@ -58,7 +58,7 @@ def test_a_tokenizer_that_marks_spaces_as_sentencepiece_does_shows_them_too():
     ids = ids_of(tokenizer, SENTENCE)
     assert tokenizer.decode(ids[: len("Zurela")]) == "Zurela"
     words = spelt(tokenizer, ids, words_of(Spoken(tokenizer), ids))
-    assert [word.strip() for word in words] == [word.strip() for word in WORDS]
+    assert [word.strip() for word in words] == [word.strip() for word in MARKED.split("|")]
 
 
 def test_a_space_that_is_a_token_begins_the_number_after_it():

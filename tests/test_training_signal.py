@@ -99,7 +99,7 @@ def test_gradient_reaches_every_decoder_weight_in_any_chunk_size_and_no_reader_w
     parameters = list(method.module().parameters())
     whole = torch.autograd.grad(loss_of(name, batch_of(reader, method, scope)), parameters)
     assert all(float(part.abs().sum()) > 0 for part in whole)
-    monkeypatch.setattr("latentwire.objectives.LOGIT_BYTES", 4 * 3 * reader.vocab_size)
+    monkeypatch.setattr("latentwire.reader.LOGIT_BYTES", 4 * 3 * reader.vocab_size)
     chunked = torch.autograd.grad(loss_of(name, batch_of(reader, method, scope)), parameters)
     for one, other in zip(whole, chunked, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-3 * float(one.abs().max()))

@@ -25,7 +25,6 @@ from latentwire.data import Example
 from latentwire.methods import Counts, Method
 from latentwire.methods.decoders import nearest_rows
 from latentwire.metrics import DecoderQuality, decoder_quality, exact_match, f1
-from latentwire.objectives import positions_at_once
 from latentwire.reader import IGNORE, Inputs, Prompt, Reader, Scope
 
 
@@ -174,7 +173,7 @@ class Evaluator:
 
     def _teacher_forced(self, hidden: Tensor, labels: Tensor) -> tuple[list[float], float]:
         """NLL of each label, and the share that is the likeliest token; logits 64 MB at a time."""
-        size, due = positions_at_once(self.reader), labels != IGNORE
+        size, due = self.reader.logits_at_once, labels != IGNORE
         nll: list[float] = []
         right = 0
         for states, wanted in zip(hidden[due].split(size), labels[due].split(size), strict=True):

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from latentwire.corpus import Corpus
-from latentwire.objectives import positions_at_once
 from latentwire.reader import Prefix, Reader
 
 EXAMPLES = 32
@@ -42,7 +41,7 @@ def expected_odds(
         hidden = _states(reader, corpus, chosen[start : start + batch])
         count = min(len(hidden), POSITIONS * len(chosen[start : start + batch]))
         places = torch.from_numpy(draw.choice(len(hidden), size=count, replace=False))
-        for states in hidden[places].split(positions_at_once(reader)):
+        for states in hidden[places].split(reader.logits_at_once):
             total += reader.head(states).float().softmax(dim=-1).double().sum(dim=0).cpu()
         progress(min(1.0, (start + batch) / len(chosen)), "")
     odds = total.sqrt().numpy()

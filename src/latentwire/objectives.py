@@ -22,7 +22,6 @@ from latentwire.registry import Registry
 
 BatchKind = Literal["tokens", "examples", "rollouts"]
 Positions = Literal["answer", "prompt", "both"]
-LOGIT_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,7 +196,7 @@ def cross_entropy(reader: Reader, hidden: Tensor, labels: Tensor) -> Tensor:
 def drawn_labels(reader: Reader, hidden: Tensor, labels: Tensor, draw: torch.Generator) -> Tensor:
     """Labels `[B, T]` drawn from the reader's own next-token distribution where `labels [B, T]` are set."""
     due, drawn = labels != IGNORE, labels.clone()
-    chunks = hidden[due].split(positions_at_once(reader))
+    chunks = hidden[due].split(reader.logits_at_once)
     parts = [reader.head(states).float().softmax(dim=-1).cpu().multinomial(1, generator=draw) for states in chunks]
     drawn[due] = torch.cat(parts)[:, 0].to(labels.device)
     return drawn
@@ -216,14 +215,9 @@ def divergence(reader: Reader, true_hidden: Tensor, hidden: Tensor, labels: Tens
 
 def _chunked(part: Callable[[Tensor, Tensor], Tensor], reader: Reader, states: Tensor, others: Tensor) -> Tensor:
     """Sum of `part` over chunks of positions; logits are made again in the backward pass instead of being kept."""
-    size = positions_at_once(reader)
+    size = reader.logits_at_once
     sums = [
         checkpoint(part, chunk, other, use_reentrant=False)
         for chunk, other in zip(states.split(size), others.split(size), strict=True)
     ]
     return torch.stack(sums).sum()
-
-
-def positions_at_once(reader: Reader) -> int:
-    """How many positions' logits 64 MB hold."""
-    return max(1, LOGIT_BYTES // (4 * reader.vocab_size))

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from latentwire.reader import Reader
 
-LOGIT_BYTES = 64 * 2**20
 LONGEST_WORD = 8  # tokens; scripts without spaces are cut there
 SENTENCEPIECE_SPACE = "\u2581"
 PART_OF_LETTER = "\ufffd"
@@ -51,7 +50,7 @@ def words_of(reader: Reader, ids: list[int]) -> Tensor:
 def surprise_of(reader: Reader, last: Tensor, ids: Tensor) -> Tensor:
     """How unlikely each of `ids [T]` was after those before it, in nats, by last hidden states `[T, D]`; endless for the first."""
     found = [torch.full((1,), torch.inf)]
-    size = max(1, LOGIT_BYTES // (4 * reader.vocab_size))
+    size = reader.logits_at_once
     for start in range(0, len(ids) - 1, size):
         due = ids[1:][start : start + size]
         logits = reader.head(last[:-1][start : start + size]).float().cpu()

@@ -25,6 +25,7 @@ __all__ = ["Generation", "Inputs", "Layout", "Prefix", "Prompt", "Reader", "Scop
 
 IGNORE = -100
 TABLE_BYTES = 32 * 2**20
+LOGIT_BYTES = 64 * 2**20
 WORTH_SHARING = 32
 ANSWER_TOKENS = 64
 
@@ -94,6 +95,11 @@ class Reader:
     def vocab_size(self) -> int:
         """`V`, rows of the input embedding table."""
         return int(self.model.get_input_embeddings().weight.shape[0])
+
+    @property
+    def logits_at_once(self) -> int:
+        """How many positions' fp32 logits 64 MB hold."""
+        return max(1, LOGIT_BYTES // (4 * self.vocab_size))
 
     def embed(self, ids: Tensor) -> Tensor:
         """Input embeddings `[..., D]` of ids `[...]`, as the model itself computes them (Gemma scales here)."""
