@@ -42,6 +42,10 @@ def slots_of(reader):
     return [reader.prompt(example, "context").slot for example in EXAMPLES[::4]]
 
 
+def asked_of(slots):
+    return {slot.text: [] for slot in slots}
+
+
 def received(method, slots, reader):
     return [transmit(latent)[0] for latent in method.encode(slots, reader)]
 
@@ -168,7 +172,7 @@ def test_gathered_features_give_the_latents_of_features_made_on_the_way(tmp_path
     reader = tiny_reader("llama")
     method = prepared(reader, moved=True)
     slots = slots_of(reader)
-    method.gather(slots, tmp_path, 8 * MIB, lambda done, remark: None)
+    method.gather(asked_of(slots), tmp_path, 8 * MIB, lambda done, remark: None)
     assert list(tmp_path.iterdir())
     found = method.encode(slots, reader)
     method._store.close()
@@ -236,7 +240,9 @@ def test_training_of_two_readers_resumed_is_bitwise_the_same(precision, tmp_path
         corpora = [Corpus(tiny_reader(family, shots=0), EXAMPLES, "context", 0) for family in ("llama", "gemma3")]
         method = Wire(hidden=16, task_tokens=2, company=0.5)
         start(method, corpora, spec, hooks)
-        method.gather([prompt.slot for prompt in corpora[0].prompts], tmp_path, 64 * MIB, lambda done, remark: None)
+        method.gather(
+            asked_of([prompt.slot for prompt in corpora[0].prompts]), tmp_path, 64 * MIB, lambda done, remark: None
+        )
         fit(method, corpora, ObjectiveSpec(weights={"answer_ce": 0.5, "on_policy_kl": 0.5}), spec, hooks)
         method._store.close()
         return method.tensors()
@@ -263,7 +269,7 @@ def test_features_are_standardised_by_the_training_contexts_and_a_loaded_wire_ke
     reader = tiny_reader("llama")
     method = prepared(reader)
     slots = slots_of(reader)
-    method.gather(slots, tmp_path, 64 * MIB, lambda done, remark: None)
+    method.gather(asked_of(slots), tmp_path, 64 * MIB, lambda done, remark: None)
     standard = method.module()["latents"].standard
     spans = method.source.spans([method.source.windows(slot.text)[0] for slot in slots])
     found = standard(torch.cat([one.states for one in spans]).float())
@@ -271,7 +277,7 @@ def test_features_are_standardised_by_the_training_contexts_and_a_loaded_wire_ke
     torch.testing.assert_close(found.std(dim=0), torch.ones(found.shape[1]), atol=5e-2, rtol=0)
     loaded = Wire(hidden=16, task_tokens=2)
     loaded.load(method.tensors(), reader)
-    loaded.gather(slots[:1], tmp_path / "other", 64 * MIB, lambda done, remark: None)
+    loaded.gather(asked_of(slots[:1]), tmp_path / "other", 64 * MIB, lambda done, remark: None)
     assert torch.equal(loaded.module()["latents"].standard.scale, standard.scale)
 
 

@@ -2,26 +2,28 @@
 
     text ─▶ token ids ─▶ windows of at most W tokens ─ frozen LM ─▶ hidden states of K layers, and how surprising each token was
                                                                                      │
-    [ span: tokens up to one that is kept ][ span ][ span: ... and the rest ]  ◀─────┘  one token of r is kept
+    [ span: tokens up to one that is kept ][ span ][ span: ... and the rest ]  ◀─ how much each word counts
+                                                                                  one token of r is kept
 
-The words that the model did not see coming are kept, with all their tokens: names and numbers, that is, not what grammar fills
-in (`surprise.py`). A span is as long as it takes to the next kept token, r tokens on average.
+The words that are most likely to be asked for are kept, with all their tokens (`keeper.py`); before that has been learnt, those that
+the model did not see coming (`surprise.py`). A span is as long as it takes to the next kept token, r tokens on average.
 
 Windows do not see one another: a text may be of any length, and text appended to it at a border adds windows and changes
 none.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from latentwire.errors import MethodError
+from latentwire.keeper import Keeper
 from latentwire.reader import Reader
 from latentwire.reader.inputs import positions
-from latentwire.surprise import by_surprise, surprise_of
+from latentwire.surprise import first_to_keep, surprise_of, word_surprise, words_of
 
 Window = tuple[int, ...]
 MAX_LAYERS = 6
@@ -63,6 +65,16 @@ class Spans:
         return Spans(self.kept[chosen], self.rank[chosen], states, self.length)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Seen:
+    """What the model sees in a window of `n` tokens: hidden states `[n, K, D]`, how surprising each token was `[n]`, and the number of
+    its word `[n]`."""
+
+    states: Tensor
+    surprise: Tensor
+    word: Tensor
+
+
 @dataclass(frozen=True, eq=False)
 class Encoder:
     """The frozen model, and what is kept of it.
@@ -72,6 +84,7 @@ class Encoder:
         layers: Hidden states that are kept, at most six: 0 are the input embeddings, `L` is the last of `L` layers.
         pool: `r`, one of how many tokens is kept.
         window: `W`, how many tokens the model reads at once; a multiple of 16, so that every compression fits.
+        keeper: Which words count; those that surprise until it has learnt.
 
     Raises:
         MethodError: Layers that the model has not, or a window or pool of the wrong size.
@@ -81,6 +94,7 @@ class Encoder:
     layers: tuple[int, ...]
     pool: int = 4
     window: int = 512
+    keeper: Keeper = field(init=False)
 
     def __post_init__(self) -> None:
         last = self.reader.model.config.num_hidden_layers
@@ -96,10 +110,16 @@ class Encoder:
                 f"encoder: expected a window that is a multiple of 16 and of pool, got window {self.window} and pool"
                 f" {self.pool}; change them"
             )
+        object.__setattr__(self, "keeper", Keeper(self.reader.width, len(self.layers)))
+
+    @property
+    def features(self) -> str:
+        """What features depend on beside the text: identity, and which words are kept."""
+        return f"{self.identity}-{self.keeper.digest}" if self.keeper.learnt else self.identity
 
     @property
     def identity(self) -> str:
-        """What features depend on beside the text: model, layers, pool and dtype."""
+        """Model, layers, pool and dtype: what a wire must find again."""
         layers = ".".join(map(str, self.layers))
         dtype = str(self.reader.dtype).removeprefix("torch.")
         return f"{self.reader.fingerprint}-layers{layers}-words{self.pool}-{dtype}"
@@ -118,6 +138,24 @@ class Encoder:
     @torch.no_grad()
     def spans(self, windows: Sequence[Window]) -> list[Spans]:
         """Spans of each window of `n` tokens, `ceil(n / r)` of them, on the CPU; read in one batch."""
+        return [self._spans(seen.states, first_to_keep(self._scores(seen), seen.word)) for seen in self.read(windows)]
+
+    @torch.no_grad()
+    def scores(self, windows: Sequence[Window]) -> list[Tensor]:
+        """How much each token's word counts, `[n]` for each window: the higher, the sooner it is kept."""
+        return [self._scores(seen)[seen.word] for seen in self.read(windows)]
+
+    def _scores(self, seen: "Seen") -> Tensor:
+        if not self.keeper.learnt:
+            return word_surprise(seen.surprise, seen.word)
+        device = self.keeper.weight.device
+        features = self.keeper.features(seen.states.to(device), seen.surprise.to(device), seen.word.to(device))
+        found: Tensor = self.keeper(features)
+        return found.cpu()
+
+    @torch.no_grad()
+    def read(self, windows: Sequence[Window]) -> list["Seen"]:
+        """What the model sees in each window; read in one batch."""
         begin = [] if self.reader.tokenizer.bos_token_id is None else [self.reader.tokenizer.bos_token_id]
         longest = len(begin) + max(map(len, windows))
         ids = torch.zeros(len(windows), longest, dtype=torch.long)
@@ -131,8 +169,7 @@ class Encoder:
         for row, window in enumerate(windows):
             own = slice(len(begin), len(begin) + len(window))
             surprise = surprise_of(self.reader, last[row, : own.stop], ids[row, : own.stop])[-len(window) :]
-            order = by_surprise(self.reader, ids[row, own], surprise)
-            found.append(self._spans(states[row, own], order))
+            found.append(Seen(states[row, own], surprise, words_of(self.reader, list(window))))
         return found
 
     def _states(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:

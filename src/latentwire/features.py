@@ -44,12 +44,12 @@ class FeatureStore:
                 f"expected to open features in {folder}, got: {error}; set another LATENTWIRE_CACHE"
             ) from None
         with self._file.begin(write=True) as transaction:
-            transaction.put(IDENTITY, encoder.identity.encode(), overwrite=False)
+            transaction.put(IDENTITY, encoder.features.encode(), overwrite=False)
             found = bytes(transaction.get(IDENTITY) or b"").decode()
-        if found != encoder.identity:
+        if found != encoder.features:
             self.close()
             raise FeatureError(
-                f"expected features of {encoder.identity} in {folder}, got those of {found}; set another LATENTWIRE_CACHE, or"
+                f"expected features of {encoder.features} in {folder}, got those of {found}; set another LATENTWIRE_CACHE, or"
                 " delete the folder"
             )
 

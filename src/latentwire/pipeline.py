@@ -220,11 +220,14 @@ def _share_out(reader: Reader) -> None:
 
 def _gather(method: Method, stage: Stage, progress: Progress) -> None:
     """Let the method compute what it needs of the training contexts: the process that writes first, for all."""
-    slots = [prompt.slot for corpus in stage.corpora for prompt in corpus.prompts]
+    asked: dict[str, list[str]] = {}
+    for corpus in stage.corpora:
+        for prompt, example in zip(corpus.prompts, corpus.examples, strict=True):
+            asked.setdefault(prompt.slot.text, []).extend(example.answers)
     task = progress.task("encoding the training contexts")
     for turn in (True, False):
         if team().writes == turn:
-            method.gather(slots, cache_dir() / "features", stage.cache_bytes, task)
+            method.gather(asked, cache_dir() / "features", stage.cache_bytes, task)
         team().wait()
     task(1.0, "")
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from latentwire.config import MoreRung, Recipe
 from latentwire.corpus import Corpus
@@ -11,6 +12,7 @@ from latentwire.reader import Reader
 from latentwire.registry import nearest
 from latentwire.report.rows import FLOOR, RAW, TEXT, TEXT_EQUAL_BYTES, TEXT_EQUAL_POSITIONS, TOKEN_IDS
 from latentwire.specs import Spec, build
+from latentwire.wire_folder import IN_RUN
 
 TRAINED = "trained"
 INT8_SCALE_BYTES = 2
@@ -47,7 +49,8 @@ def ladder_rungs(recipe: Recipe, corpus: Corpus) -> list[Rung]:
     if "decoder" in own:
         around = [Rung(TOKEN_IDS, {"name": "token_ids"}), *_per_token(own, corpus)]
     elif "compressions" in own:
-        around = list(_shorter(own, [spec.name for spec in recipe.readers]))
+        earlier = own["latents_from"] or recipe.train.start_from
+        around = list(_shorter(own, [spec.name for spec in recipe.readers], earlier))
     else:
         around = [Rung(TOKEN_IDS, {"name": "token_ids"}), Rung(own["name"], own, OWN)]
     rungs = [
@@ -93,8 +96,10 @@ def _per_token(own: Spec, corpus: Corpus) -> list[Rung]:
     ]
 
 
-def _shorter(own: Spec, readers: Sequence[str]) -> Iterator[Rung]:
+def _shorter(own: Spec, readers: Sequence[str], earlier: str | None) -> Iterator[Rung]:
     """What stands beside a method that shortens the sequence: others as short, each plain and tuned to the task, and itself.
+
+    With a wire that it starts from, `earlier`, the words that this keeps stand there as text too.
 
     Tuned rungs have as many task tokens as the method itself, so that both take the same reader positions; plain rungs
     may spend those positions on text.
@@ -107,7 +112,10 @@ def _shorter(own: Spec, readers: Sequence[str]) -> Iterator[Rung]:
     pooled = {"name": "pooled", "compression": size, "counted_by": counted_by}
     yield _tuned(FLOOR, {"name": "no_context"}, task_tokens)
     yield _tuned(TEXT, {"name": "full_text"}, task_tokens)
-    for name, spec in (("text cut", cut), ("random tokens", drawn), ("surprising tokens", scored)):
+    texts = {"text cut": cut, "random tokens": drawn, "surprising tokens": scored}
+    if earlier is not None:
+        texts["the wire's words"] = {"name": "surprising_tokens", "compression": float(size), "wire": _wire_in(earlier)}
+    for name, spec in texts.items():
         yield Rung(f"{name} {size}x", {**spec, "more": task_tokens})
         yield _tuned(f"{name} {size}x", spec, task_tokens)
     for writer in readers:
@@ -124,6 +132,12 @@ def _shorter(own: Spec, readers: Sequence[str]) -> Iterator[Rung]:
         yield Rung(f"{own['name']} {size}x, {kind}", {"name": "control", "of": own, "kind": kind}, OWN)
     if own["pooling"] == "spans" and own["latents_from"] is None:
         yield Rung(f"learned queries {size}x", {**own, "pooling": "queries"}, _folder(f"learned queries {size}x"))
+
+
+def _wire_in(folder: str) -> str:
+    """The wire's own folder, where that of a run is given."""
+    inside = Path(folder) / IN_RUN
+    return str(inside) if inside.is_dir() else folder
 
 
 def _tuned(name: str, spec: Spec, task_tokens: int) -> Rung:

@@ -1,7 +1,7 @@
-"""Which tokens of a text are kept where only some can be: whole words that a language model did not see coming.
+"""Which words of a text a language model did not see coming: names, numbers, what grammar does not fill in.
 
     token ids ─ frozen LM ─▶ how surprising each token was ─┐
-            └── words ──────────────────────────────────────┴─▶ all tokens, those to be kept first
+            └── words ──────────────────────────────────────┴─▶ how much each word counts ─▶ all tokens, those to be kept first
 
 Tokens are ranked by their word, not alone. Of a rare name the first token surprises most and the last ones hardly, for a model that reads them
 one after the other; of a reader that gets the first alone they are lost, and it skips what lies between two tokens that stand
@@ -19,17 +19,24 @@ PART_OF_LETTER = "\ufffd"
 
 
 def by_surprise(reader: Reader, ids: Tensor, surprise: Tensor) -> Tensor:
-    """Places `[T]` of the tokens `ids [T]`, the first to be kept first: word by word, each word in its order.
+    """Places `[T]` of the tokens `ids [T]`, the first to be kept first, by the surprise `[T]` of their words."""
+    word = words_of(reader, ids.tolist())
+    return first_to_keep(word_surprise(surprise, word), word)
 
-    A word of `n` tokens counts as the sum of their surprise `[T]`, in nats, divided by the square root of `n`.
+
+def first_to_keep(scores: Tensor, word: Tensor) -> Tensor:
+    """Places `[T]` of all tokens, the first to be kept first: word by word as they score `[N]`, each word in its order."""
+    return scores[word].argsort(descending=True, stable=True)
+
+
+def word_surprise(surprise: Tensor, word: Tensor) -> Tensor:
+    """How much each word counts, `[N]`: the sum of its n tokens' `surprise [T]`, in nats, divided by the square root of n.
 
     Source: Li et al. 2023, Selective Context (arXiv 2310.06201, section 3.1), ranks phrases by their mean self-information; the square
     root, between mean and sum, is ours.
     """
-    word = words_of(reader, ids.tolist())
     sizes = word.bincount()
-    scores = torch.zeros(len(sizes)).index_add_(0, word, surprise.cpu()) / sizes.sqrt()
-    return scores[word].argsort(descending=True, stable=True)
+    return torch.zeros(len(sizes)).index_add_(0, word, surprise.cpu()) / sizes.sqrt()
 
 
 def words_of(reader: Reader, ids: list[int]) -> Tensor:

@@ -23,7 +23,7 @@ from torch import Tensor
 from latentwire.atomic import atomic_write
 from latentwire.errors import WireError
 
-FORMAT = 1
+FORMAT = 2
 CONFIG = "config.json"
 CARD = "README.md"
 IN_RUN = "wire"  # where a run that trained a wire keeps it

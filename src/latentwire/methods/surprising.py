@@ -1,29 +1,29 @@
-"""The words that a model did not see coming, and none of the others: what choosing well buys without any training.
+"""The words that count most, and none of the others: what choosing well buys without any training.
 
-context ─ scorer: how unlikely was each word? ─▶ the most unlikely, in their order, as text ─ wire ─▶ the reader's tokens
+context ─ encoder: how much does each word count? ─▶ those that count most, in their order, as text ─ wire ─▶ the reader's tokens
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
+from latentwire.encoder import Encoder, spaced_layers
 from latentwire.latent import Latent
 from latentwire.methods import METHODS, Method
 from latentwire.methods.text import text_latent, text_prefix, tokens_of, with_context
+from latentwire.methods.wire import Wire
 from latentwire.reader import Prefix, Reader, Slot
-from latentwire.reader.inputs import pad_left
 from latentwire.reader.load import open_reader
-from latentwire.surprise import by_surprise, surprise_of
-
-WINDOW = 512  # tokens that the scorer reads at once
+from latentwire.wire_folder import read_wire
 
 
 @METHODS.register("surprising_tokens")
 @dataclass
 class SurprisingTokens(Method):
-    """Words kept by their self-information (`surprise.py`).
+    """Words kept by their self-information (`surprise.py`), or as a trained wire keeps them (`keeper.py`).
 
     Source: Li et al. 2023, Selective Context (arXiv 2310.06201, section 3.1).
 
@@ -31,40 +31,49 @@ class SurprisingTokens(Method):
         scorer: The model that scores, named as readers are; the reader itself if None.
         compression: One of so many tokens is kept, rounded up.
         more: Tokens that are kept beside those.
+        wire: Folder of a trained wire whose encoder scores, by what it has learnt: what the wire's latents start from, as text.
     """
 
     scorer: str | None = None
     compression: float = 4.0
     more: int = 0
+    wire: str | None = None
 
     def __post_init__(self) -> None:
         self._known: dict[tuple[str, str], Slot] = {}
+        self._encoder: Encoder | None = None
 
     def encode(self, slots: Sequence[Slot], reader: Reader) -> list[Latent]:
         """Text of each slot with what is kept of its context, at most `ceil(S / compression) + more` of the reader's tokens."""
-        scorer = reader if self.scorer in (None, reader.source) else open_reader(str(self.scorer))
+        encoder = self._scores_with(reader)
         for slot in slots:
             if (slot.text, reader.fingerprint) not in self._known:
-                self._known[slot.text, reader.fingerprint] = self._kept(slot, scorer, reader)
+                self._known[slot.text, reader.fingerprint] = self._kept(slot, encoder, reader)
         return [text_latent(self._known[slot.text, reader.fingerprint], slot) for slot in slots]
 
     def prefix(self, latents: Sequence[Latent], reader: Reader) -> Prefix:
         """Embedded tokens of the text."""
         return text_prefix(latents, reader)
 
-    @torch.no_grad()
-    def _kept(self, slot: Slot, scorer: Reader, reader: Reader) -> Slot:
-        ids = torch.tensor(scorer.prompter.slot(slot.context).ids, dtype=torch.long)
-        budget = math.ceil(tokens_of(slot, reader, scorer.source) / self.compression) + self.more
-        scores = [_scores(scorer, window) for window in ids.split(WINDOW)]
-        kept = by_surprise(scorer, ids, torch.cat(scores))[:budget].sort().values
-        text = str(scorer.tokenizer.decode(ids[kept].tolist(), clean_up_tokenization_spaces=False))
+    def _scores_with(self, reader: Reader) -> Encoder:
+        if self._encoder is not None and (self.wire, self.scorer) != (None, None):
+            return self._encoder
+        if self.wire is not None:
+            files = read_wire(Path(self.wire))
+            trained = Wire(**files.fields())
+            trained.load(files.tensors, None)
+            self._encoder = trained.source
+        else:
+            scorer = reader if self.scorer in (None, reader.source) else open_reader(str(self.scorer))
+            self._encoder = Encoder(scorer, spaced_layers(scorer))
+        return self._encoder
+
+    def _kept(self, slot: Slot, encoder: Encoder, reader: Reader) -> Slot:
+        windows = encoder.windows(slot.context)
+        ids = torch.tensor([token for window in windows for token in window])
+        budget = math.ceil(tokens_of(slot, reader, encoder.reader.source) / self.compression) + self.more
+        scores = torch.cat([one for window in windows for one in encoder.scores([window])])
+        kept = scores.argsort(descending=True, stable=True)[:budget].sort().values
+        text = str(encoder.reader.tokenizer.decode(ids[kept].tolist(), clean_up_tokenization_spaces=False))
         text, _ = reader.prompter.shorten(reader.prompter.slot(text).ids, budget)
         return with_context(slot, text, reader)
-
-
-def _scores(scorer: Reader, ids: torch.Tensor) -> torch.Tensor:
-    begin = [] if scorer.tokenizer.bos_token_id is None else [scorer.tokenizer.bos_token_id]
-    ids = torch.cat([torch.tensor(begin, dtype=torch.long), ids])
-    inputs = pad_left([scorer.embed(ids)])
-    return surprise_of(scorer, scorer.hidden_states(inputs)[0], ids)[len(begin) :]

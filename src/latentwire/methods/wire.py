@@ -14,12 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from latentwire.asked import teach
 from latentwire.codecs import transmit
 from latentwire.encoder import Encoder, Spans, Window, spaced_layers
 from latentwire.errors import MethodError, WireError
 from latentwire.features import FeatureStore
 from latentwire.latent import Latent, expect_space
-from latentwire.methods import METHODS, Counts, Method, Progress, Weights, id_tensor
+from latentwire.methods import METHODS, Asked, Counts, Method, Progress, Weights, id_tensor
 from latentwire.methods.adapter import Adapter, start_adapter
 from latentwire.methods.company import Step, companions
 from latentwire.methods.latents import Standard, start_latents
@@ -140,11 +141,13 @@ class Wire(Method):
         odds = 1 / np.array(self.compressions)
         self._drawn = self.compressions[draw.choice(len(self.compressions), p=odds / odds.sum())]
 
-    def gather(self, slots: Sequence[Slot], folder: Path, limit_bytes: int, progress: Progress) -> None:
-        """Compute the features of all slots once, and keep them below `folder`."""
-        texts = dict.fromkeys(slot.text for slot in slots)
-        windows = [window for text in texts for window in self.source.windows(text)]
-        self._store = FeatureStore(folder / self.source.identity, self.source, limit_bytes)
+    def gather(self, asked: Asked, folder: Path, limit_bytes: int, progress: Progress) -> None:
+        """Learn which words are asked for, compute the features of all texts once, and keep both below `folder`."""
+        if self._fresh:
+            teach(self.source, asked, folder, progress)
+            self._hashed = ""
+        windows = [window for text in asked for window in self.source.windows(text)]
+        self._store = FeatureStore(folder / self.source.features, self.source, limit_bytes)
         self._store.fill(windows, progress)
         if self._fresh:
             standard = self._trained["latents"].get_submodule("standard")
@@ -201,6 +204,7 @@ class Wire(Method):
         layers = spaced_layers(model) if self.layers is None else self.layers
         self.source = Encoder(model, layers, self.compressions[0])
         latents = start_latents(self.source, self.hidden, self.pooling == "queries")
+        latents.add_module("keeper", self.source.keeper)  # the sender's part: a latent means what was kept
         self._trained = nn.ModuleDict({"latents": latents.to(model.device), "adapters": self._adapters})
         self._fresh = self.latents_from is None
         if self.latents_from is not None:

@@ -1,0 +1,116 @@
+"""What an encoder learns to keep: words that answers are made of, known from the texts and answers of others."""
+
+import pytest
+import torch
+
+from latentwire.asked import LEAST, teach, words_asked
+from latentwire.data import DATASETS
+from latentwire.encoder import Encoder, spaced_layers
+from latentwire.errors import MethodError
+from latentwire.keeper import Keeper
+from latentwire.methods.surprising import SurprisingTokens
+from latentwire.methods.wire import Wire
+from latentwire.surprise import words_of
+from latentwire.wire_folder import read_wire
+from tiny import FAMILIES, tiny_reader
+
+MIB = 2**20
+
+
+def silent(done, remark):
+    pass
+
+
+def asked_of(split, count):
+    asked = {}
+    for example in DATASETS["facts"](questions_per_passage=9).examples(split, 0, count):
+        asked.setdefault(example.context, []).extend(example.answers)
+    return asked
+
+
+def encoder_of(family="llama"):
+    reader = tiny_reader(family)
+    return Encoder(reader, spaced_layers(reader))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_words_of_an_answer_are_marked_wherever_they_stand_side_by_side(family):
+    reader = tiny_reader(family)
+    window = reader.prompter.slot("The car of Zurela is red. The Red Car, not the red one, is 1894 days old.").ids
+    word = words_of(reader, list(window))
+    spelt = [[] for _ in range(int(word[-1]) + 1)]
+    for token, number in zip(window, word.tolist(), strict=True):
+        spelt[number].append(token)
+    words = [reader.tokenizer.decode(one).strip() for one in spelt]
+    marked = words_asked(reader, window, word, ["red", "Red car", "1894", "blue", "", "car of Zurela"])
+    assert [one for one, found in zip(words, marked.tolist(), strict=True) if found] == [
+        *("car", "of", "Zurela", "red", "Red", "Car", "red", "1894"),
+    ]
+
+
+def test_what_is_kept_of_new_texts_are_words_of_the_kind_that_was_asked_for(tmp_path):
+    encoder = encoder_of()
+
+    def share_kept():
+        kept, count = 0, 0
+        for text, answers in asked_of("heldout", 90).items():
+            (window,) = encoder.windows(text)
+            word = words_of(encoder.reader, list(window))
+            due = words_asked(encoder.reader, window, word, answers)[word].nonzero()[:, 0]
+            kept += int(torch.isin(due, encoder.spans([window])[0].kept).sum())
+            count += len(due)
+        return kept / count
+
+    before = share_kept()
+    teach(encoder, asked_of("train", 900), tmp_path, silent)
+    assert encoder.keeper.learnt
+    assert share_kept() > before + 0.2
+
+
+def test_what_was_learnt_is_kept_on_disk_and_named_in_the_features(tmp_path):
+    one, other, third = encoder_of(), encoder_of(), encoder_of()
+    asked = asked_of("train", 400)
+    teach(one, asked, tmp_path, silent)
+    (path,) = tmp_path.iterdir()
+    stamp = path.stat().st_mtime_ns
+    teach(other, asked, tmp_path, lambda done, remark: pytest.fail("nothing is to be read again"))
+    assert path.stat().st_mtime_ns == stamp
+    assert one.features == other.features != one.identity == other.identity
+    path.write_bytes(b"damaged")
+    teach(third, asked, tmp_path, silent)
+    assert third.features == one.features
+    teach(third, asked_of("heldout", 400), tmp_path, silent)
+    assert third.features != one.features
+
+
+def test_with_too_few_words_that_are_asked_for_surprise_stays_the_guide(tmp_path):
+    encoder = encoder_of()
+    asked = dict(list(asked_of("train", 20).items())[:2])
+    assert sum(len(answer.split()) for answers in asked.values() for answer in answers) < LEAST
+    teach(encoder, asked, tmp_path, silent)
+    assert not encoder.keeper.learnt
+    assert encoder.features == encoder.identity
+    with pytest.raises(MethodError, match="of one kind"):
+        Keeper(8, 3).learn(torch.randn(4, 35), torch.ones(4, dtype=torch.bool))
+
+
+def test_a_published_wire_keeps_the_same_words_and_so_does_its_rung_of_text(tmp_path):
+    reader = tiny_reader("llama")
+    method = Wire(hidden=16, task_tokens=2)
+    method.prepare(reader, None)
+    asked = asked_of("train", 400)
+    method.gather(asked, tmp_path / "features", 64 * MIB, silent)
+    method.publish(tmp_path / "wire", [reader])
+    files = read_wire(tmp_path / "wire")
+    loaded = Wire(**files.fields())
+    loaded.load(files.tensors, reader)
+    assert loaded.source.features == method.source.features != method.source.identity
+    assert loaded.space == files.space == method.space
+    slot = reader.prompt(DATASETS["facts"]().examples("heldout", 0, 1)[0], "context").slot
+    (window,) = loaded.source.windows(slot.text)
+    (spans,) = loaded.source.spans([window])
+    rung = SurprisingTokens(wire=str(tmp_path / "wire"))
+    rung._encoder = loaded.source
+    (latent,) = rung.encode([slot], reader)
+    expected = reader.tokenizer.decode(torch.tensor(window)[spans.kept].tolist(), clean_up_tokenization_spaces=False)
+    assert expected.startswith(latent.payload.tobytes().decode())
