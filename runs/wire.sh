@@ -16,6 +16,7 @@ ALONE=${ALONE:-200}
 case "$PARTS" in *real* | *llmlingua* | *hotpotqa*) : "${DATA:?set DATA to the folder with the SQuAD-format files}" ;; esac
 FEW='[no context, full text, raw embeddings, wire 4x, wire 8x, wire 16x, "wire 4x, shuffled"]'
 BRIEF='[no context, full text, raw embeddings, wire 4x, wire 8x, "wire 4x, shuffled"]'
+BARE='[no context, full text, raw embeddings, wire 4x]'
 WIKI="data.train=[{name: squad, path: ${DATA:-}/squadshifts_wiki.json}]"
 GEMMA='{name: gemma-3-270m, style: plain, shots: 2}'
 
@@ -41,15 +42,15 @@ collect() { # run, variant, then further arguments
 }
 
 further() { # how wires/real goes on from wires/facts
-  echo "train.start_from=wires/facts train.steps=$PRETRAIN train.batch_examples=8 train.micro_examples=4 train.tuned_lr=1.0e-2"
+  echo "train.start_from=wires/facts train.steps=$PRETRAIN train.batch_examples=8 train.micro_examples=4"
 }
 
 ladder() { # facts or real: the recipe and what is changed in it
   case $1 in
-    facts) echo "recipes/wire_facts.yaml train.start_from=wires/facts data.seed=1" ;;
+    facts) echo "recipes/wire_facts.yaml train.start_from=wires/facts data.seed=1 data.eval_limit=200" ;;
     real) echo "recipes/wire.yaml train.start_from=wires/real data.seed=1" ;;
   esac
-  echo "data.limit=$((STEPS * 8)) train.steps=$STEPS train.batch_examples=8 train.micro_examples=8"
+  echo "data.limit=$((STEPS * 8)) train.steps=$STEPS train.batch_examples=8 train.micro_examples=8 train.lr=1.0e-4"
 }
 
 shorten() { # facts or real: LLMLingua on the contexts that it trains and is evaluated on
@@ -110,15 +111,15 @@ for part in $PARTS; do
       ;;
     dedicated)
       # shellcheck disable=SC2086
-      alone="data.limit=$((ALONE * 32)) data.eval_limit=400"
-      wire shared recipes/wire_facts.yaml $alone train.steps=$((2 * ALONE)) eval.rungs="$FEW"
-      wire smollm2-alone recipes/wire_facts.yaml $alone train.steps="$ALONE" further_readers='[]' eval.rungs="$FEW"
-      wire gemma-alone recipes/wire_facts.yaml $alone train.steps="$ALONE" further_readers='[]' eval.rungs="$FEW" \
+      alone="data.limit=$((ALONE * 16)) data.eval_limit=200 train.batch_examples=8 train.micro_examples=8 verdict.measure=f1"
+      wire shared recipes/wire_facts.yaml $alone train.steps=$((2 * ALONE)) eval.rungs="$BARE"
+      wire smollm2-alone recipes/wire_facts.yaml $alone train.steps="$ALONE" further_readers='[]' eval.rungs="$BARE"
+      wire gemma-alone recipes/wire_facts.yaml $alone train.steps="$ALONE" further_readers='[]' eval.rungs="$BARE" \
         reader="$GEMMA" method.encoder=smollm2-135m
       rm -rf out/joined && mkdir out/joined
       cp -r out/smollm2-alone/wire out/joined/smollm2 && cp -r out/gemma-alone/wire out/joined/gemma
-      .venv/bin/latentwire attach out/joined/smollm2 --reader gemma-3-270m name=gemma-attached eval.rungs="$FEW" --force
-      .venv/bin/latentwire attach out/joined/gemma --reader smollm2-135m name=smollm2-attached eval.rungs="$FEW" --force
+      .venv/bin/latentwire attach out/joined/smollm2 --reader gemma-3-270m name=gemma-attached eval.rungs="$BARE" --force
+      .venv/bin/latentwire attach out/joined/gemma --reader smollm2-135m name=smollm2-attached eval.rungs="$BARE" --force
       versus shared-against-dedicated 0.02 out/shared "out/smollm2-alone out/gemma-alone"
       versus attached-against-joint 0.05 "out/gemma-attached out/smollm2-attached" out/shared
       ;;

@@ -281,16 +281,17 @@ def test_features_are_standardised_by_the_training_contexts_and_a_loaded_wire_ke
     assert torch.equal(loaded.module()["latents"].standard.scale, standard.scale)
 
 
-def test_task_tokens_take_larger_steps_than_the_maps():
+@pytest.mark.parametrize(("earlier", "step"), [(None, 1e-2), ("a wire", 1e-4)])
+def test_new_task_tokens_take_larger_steps_than_the_maps(earlier, step):
     reader = tiny_reader("llama")
-    spec = SPEC.model_copy(update={"steps": 1, "lr": 1e-4, "tuned_lr": 1e-2, "warmup": 0.0})
+    spec = SPEC.model_copy(update={"steps": 1, "lr": 1e-4, "tuned_lr": 1e-2, "warmup": 0.0, "start_from": earlier})
     corpus, method = Corpus(reader, EXAMPLES, "context", 0), Wire(hidden=16, task_tokens=2)
     start(method, [corpus], spec, Hooks())
     before = {name: tensor.clone() for name, tensor in method.tensors().items()}
     fit(method, [corpus], ObjectiveSpec(weights={"answer_ce": 1.0}), spec)
     for name, tensor in method.tensors().items():
         moved = float((tensor - before[name]).abs().max())
-        assert moved == pytest.approx(1e-2 if name.endswith("task_tokens") else 1e-4, rel=0.05) or moved == 0, name
+        assert moved == pytest.approx(step if name.endswith("task_tokens") else 1e-4, rel=0.05) or moved == 0, name
     assert all(not torch.equal(before[name], method.tensors()[name]) for name in before if "task_tokens" in name)
 
 

@@ -19,7 +19,7 @@ from latentwire.encoder import Encoder, Window
 from latentwire.reader import Reader
 from latentwire.surprise import words_of
 
-WORDS = 16384  # that are learnt from
+WORDS = 32768  # that are learnt from
 LEAST = 100  # of them asked for; with fewer, surprise is the better guide
 LONGEST = 12  # words of an answer; longer ones are quotes, which say nothing about what is asked
 WINDOWS_AT_ONCE = 8

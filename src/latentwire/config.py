@@ -61,7 +61,8 @@ class TrainSpec(_Part):
     """The one training loop's settings. `steps` or `seconds`, where given, replaces `epochs`.
 
     `start_from` is the folder of a finished run of the same method and readers, whose weights training goes on from.
-    `tuned_lr` is the learning rate of task tokens, a wire's and the ladder's tuned rungs', `lr` where it is not given.
+    `tuned_lr` is the learning rate of new task tokens, a wire's and the ladder's tuned rungs', `lr` where it is not given. Those that
+    come with `start_from` learn at `lr`.
     """
 
     start_from: str | None = None

@@ -176,9 +176,10 @@ class _Loop:
         return self.feeds[np.random.default_rng([self.spec.seed, 7, self.step]).integers(len(self.feeds))]
 
     def _groups(self) -> list[dict[str, Any]]:
-        """Parameters by how many times the learning rate they take: a few task tokens need larger steps than wide maps."""
+        """Parameters by how many times the learning rate they take: a few new task tokens need larger steps than wide maps."""
         quick = {id(p) for name, p in self.method.module().named_parameters() if name.endswith(TASK_TOKENS)}
-        times = (self.spec.tuned_lr or self.spec.lr) / self.spec.lr
+        new = self.spec.start_from is None
+        times = (self.spec.tuned_lr or self.spec.lr) / self.spec.lr if new else 1.0
         groups = [
             {"params": [p for p in self.parameters if (id(p) in quick) == fast], "times": times if fast else 1.0}
             for fast in (False, True)
