@@ -99,7 +99,7 @@ def _per_token(own: Spec, corpus: Corpus) -> list[Rung]:
 def _shorter(own: Spec, readers: Sequence[str], earlier: str | None) -> Iterator[Rung]:
     """What stands beside a method that shortens the sequence: others as short, each plain and tuned to the task, and itself.
 
-    With a wire that it starts from, `earlier`, the words that this keeps stand there as text too.
+    With `earlier`, the wire that it starts from, the words that this keeps stand there as text too.
 
     Tuned rungs have as many task tokens as the method itself, so that both take the same reader positions; plain rungs
     may spend those positions on text.
@@ -114,7 +114,7 @@ def _shorter(own: Spec, readers: Sequence[str], earlier: str | None) -> Iterator
     yield _tuned(TEXT, {"name": "full_text"}, task_tokens)
     texts = {"text cut": cut, "random tokens": drawn, "surprising tokens": scored}
     if earlier is not None:
-        texts["the wire's words"] = {"name": "surprising_tokens", "compression": float(size), "wire": _wire_in(earlier)}
+        texts["kept words"] = {"name": "surprising_tokens", "compression": float(size), "wire": _wire_in(earlier)}
     for name, spec in texts.items():
         yield Rung(f"{name} {size}x", {**spec, "more": task_tokens})
         yield _tuned(f"{name} {size}x", spec, task_tokens)

@@ -51,7 +51,7 @@ class Latents(nn.Module):
     """Trained map from spans to latents, one for each.
 
     Source: ComprExIT (arXiv 2602.03784, section 3) mixes the layers of a frozen model and pools in windows of fixed size; spans
-    that end at surprising tokens and the start at their embeddings are ours.
+    that end at chosen tokens and the start at their embeddings are ours.
 
     Args:
         width: `D` of the encoder.
