@@ -41,10 +41,9 @@ def joint_row(
     """
     given = [[outcome.answer for outcome in result.outcomes] for result in results]
     likelihoods = np.zeros((len(given), len(examples)))
-    for number, (reader, climber) in enumerate(members):
-        for place, answers in enumerate(given):
-            likelihoods[place] += _log_probabilities(reader, climber, examples, answers, results[0].scope, batch)
-            progress((number * len(given) + place + 1) / len(given) ** 2, "")
+    for number, (reader, climber) in enumerate(members, 1):
+        likelihoods += _log_probabilities(reader, climber, examples, given, results[0].scope, batch)
+        progress(number / len(given), "")
     chosen = [given[place][index] for index, place in enumerate(likelihoods.argmax(axis=0))]
     scores = np.array([f1(answer, example.answers) for answer, example in zip(chosen, examples, strict=True)])
     interval = PairedBootstrap([context_hash(example.context) for example in examples], resamples).mean(scores)
@@ -90,10 +89,11 @@ OF_ONE_READER = (
 
 
 def _log_probabilities(
-    reader: Reader, climber: Climber, examples: Sequence[Example], answers: Sequence[str], scope: str, batch: int
+    reader: Reader, climber: Climber, examples: Sequence[Example], given: Sequence[Sequence[str]], scope: str, batch: int
 ) -> npt.NDArray[np.float64]:
-    """Log-probability `[n]` of each answer and its end, behind the reader's own prefix."""
-    asked = [replace(example, answers=(answer,)) for example, answer in zip(examples, answers, strict=True)]
+    """Log-probability of each answer and its end, behind the reader's own prefix: `[R, n]` for the answers of R readers."""
+    asked = [replace(example, answers=(answer,)) for one in given for example, answer in zip(examples, one, strict=True)]
     found = Evaluator(reader, asked, batch, 1).run("", climber.method, scope)  # type: ignore[arg-type]
-    sizes = [len(reader.prompter.labels(answer)) for answer in answers]
-    return -np.array([outcome.answer_nll * size for outcome, size in zip(found.outcomes, sizes, strict=True)])
+    sizes = [len(reader.prompter.labels(answer)) for one in given for answer in one]
+    log_probabilities = [-outcome.answer_nll * size for outcome, size in zip(found.outcomes, sizes, strict=True)]
+    return np.array(log_probabilities).reshape(len(given), len(examples))
