@@ -241,8 +241,8 @@ def train_tuned(stage: Stage, run: Run, progress: Progress, interrupted: Callabl
 
 
 def has_curve(recipe: Recipe) -> bool:
-    """Whether stages of training are kept, to be measured: where the ladder has tuned rungs and is judged by their gap."""
-    return recipe.verdict.measure == "share_of_gap"
+    """Whether stages of training are kept, to be measured: where a run is judged by its gap, or by F1 alone."""
+    return recipe.verdict.measure in ("share_of_gap", "f1")
 
 
 def own_stage(stage: Stage, rung: Rung) -> Stage:
