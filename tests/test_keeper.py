@@ -83,6 +83,40 @@ def test_what_was_learnt_is_kept_on_disk_and_named_in_the_features(tmp_path):
     assert third.features != one.features
 
 
+def test_learning_goes_on_from_what_was_learnt_before():
+    torch.manual_seed(0)
+    features = torch.randn(400, 35)
+    first, second = features[:, 0] > 0, features[:, 1] > 0
+    keeper = Keeper(8, 3)
+    keeper.learn(features, first)
+    scale = keeper.scale.clone()
+    keeper.learn(3 * features[:8] + 1, second[:8])  # a few words of another kind
+    assert torch.equal(keeper.scale, scale)
+    found = keeper(features)
+    assert float((found > 0).float().sub(first.float()).abs().mean()) < 0.2
+    keeper.learn(features, second)
+    found = keeper(features)
+    assert float((found > 0).float().sub(second.float()).abs().mean()) < 0.2
+
+
+def test_a_wire_that_learns_further_learns_what_is_asked_for_anew_and_attaching_a_reader_does_not(tmp_path):
+    reader = tiny_reader("llama")
+    method = Wire(hidden=16, task_tokens=2)
+    method.prepare(reader, None)
+    method.gather(asked_of("train", 400), tmp_path / "features", 64 * MIB, silent)
+    method.publish(tmp_path / "wire", [reader])
+    further, attached = (
+        Wire(hidden=16, task_tokens=2),
+        Wire(hidden=16, task_tokens=2, latents_from=str(tmp_path / "wire")),
+    )
+    further.load(method.tensors(), reader)
+    attached.prepare(reader, None)
+    assert further.source.features == attached.source.features == method.source.features
+    for one in (further, attached):
+        one.gather(asked_of("heldout", 400), tmp_path / "later", 64 * MIB, silent)
+    assert attached.source.features == method.source.features != further.source.features
+
+
 def test_with_too_few_words_that_are_asked_for_surprise_stays_the_guide(tmp_path):
     encoder = encoder_of()
     asked = dict(list(asked_of("train", 20).items())[:2])

@@ -30,11 +30,11 @@ def teach(
 ) -> None:
     """Let the encoder's keeper learn from texts and the answers to what was asked about them, in this order.
 
-    What was learnt from the same texts before is taken from `folder`. With too few words that were asked for it stays as it is.
+    What was learnt so from the same texts is taken from `folder`. With too few words that were asked for the keeper stays as it is.
     """
     texts = {text: sorted(set(answers)) for text, answers in asked.items()}
     windows = [(window, texts[text]) for text in texts for window in encoder.windows(text)]
-    digest = hashlib.sha256(json.dumps([encoder.identity, WORDS, list(texts.items())]).encode()).hexdigest()[:16]
+    digest = hashlib.sha256(json.dumps([encoder.features, WORDS, list(texts.items())]).encode()).hexdigest()[:16]
     path = folder / f"{encoder.identity}-{digest}.safetensors"
     try:
         encoder.keeper.load_state_dict(load_file(path))

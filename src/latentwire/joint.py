@@ -89,10 +89,17 @@ OF_ONE_READER = (
 
 
 def _log_probabilities(
-    reader: Reader, climber: Climber, examples: Sequence[Example], given: Sequence[Sequence[str]], scope: str, batch: int
+    reader: Reader,
+    climber: Climber,
+    examples: Sequence[Example],
+    given: Sequence[Sequence[str]],
+    scope: str,
+    batch: int,
 ) -> npt.NDArray[np.float64]:
     """Log-probability of each answer and its end, behind the reader's own prefix: `[R, n]` for the answers of R readers."""
-    asked = [replace(example, answers=(answer,)) for one in given for example, answer in zip(examples, one, strict=True)]
+    asked = [
+        replace(example, answers=(answer,)) for one in given for example, answer in zip(examples, one, strict=True)
+    ]
     found = Evaluator(reader, asked, batch, 1).run("", climber.method, scope)  # type: ignore[arg-type]
     sizes = [len(reader.prompter.labels(answer)) for one in given for answer in one]
     log_probabilities = [-outcome.answer_nll * size for outcome, size in zip(found.outcomes, sizes, strict=True)]

@@ -78,24 +78,26 @@ class Keeper(nn.Module):
         return deviations @ self.weight + self.bias
 
     def learn(self, features: Tensor, asked: Tensor) -> None:
-        """Fit by L-BFGS: `features [N, F]` of words, and whether each was `asked [N]` for.
+        """Fit by L-BFGS: `features [N, F]` of words, and whether each was `asked [N]` for. What was learnt before is where it starts, and
+        what it shrinks to.
 
         Raises:
             MethodError: All words were asked for, or none: there is nothing to tell apart.
         """
         if not 0 < int(asked.sum()) < len(asked):
             raise MethodError(f"expected words that are asked for and words that are not, got {len(asked)} of one kind")
-        spread, mean = torch.std_mean(features, dim=0)
-        self.shift.copy_(mean.half())
-        self.scale.copy_(spread.clamp(min=1e-3 * float(spread.mean())).half())
+        if not self.learnt:
+            spread, mean = torch.std_mean(features, dim=0)
+            self.shift.copy_(mean.half())
+            self.scale.copy_(spread.clamp(min=1e-3 * float(spread.mean())).half())
         seen = ((features - self.shift) / self.scale).clamp(-FARTHEST, FARTHEST)
-        weight, bias = torch.zeros_like(self.weight).requires_grad_(), torch.zeros_like(self.bias).requires_grad_()
+        weight, bias = self.weight.clone().requires_grad_(), self.bias.clone().requires_grad_()
         optimizer = torch.optim.LBFGS([weight, bias], max_iter=ITERATIONS, line_search_fn="strong_wolfe")
 
         def loss() -> Tensor:
             optimizer.zero_grad()
             total = F.binary_cross_entropy_with_logits(seen @ weight + bias, asked.float())
-            total = total + SHRINKAGE * weight.square().sum()
+            total = total + SHRINKAGE * (weight - self.weight).square().sum()
             total.backward()
             return total
 

@@ -143,7 +143,7 @@ class Wire(Method):
 
     def gather(self, asked: Asked, folder: Path, limit_bytes: int, progress: Progress) -> None:
         """Learn which words are asked for, compute the features of all texts once, and keep both below `folder`."""
-        if self._fresh:
+        if self.latents_from is None:
             teach(self.source, asked, folder, progress)
             self._hashed = ""
         windows = [window for text in asked for window in self.source.windows(text)]
