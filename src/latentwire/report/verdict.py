@@ -127,7 +127,7 @@ def lead_sentence(rows: Sequence[Row], own: Row) -> str:
         return ""
     counted = "1 rung" if len(rivals) == 1 else f"{len(rivals)} rungs"
     if not level:
-        return f"It is ahead of all {counted} of no more positions, least of {_lead(rivals[0])}."
+        return f"It is ahead of {'the' if len(rivals) == 1 else 'all'} {counted} of no more positions, least of {_lead(rivals[0])}."
     listed = ", ".join(map(_lead, level[:TOLD])) + (f" and {len(level) - TOLD} more" if len(level) > TOLD else "")
     return f"Of {counted} of no more positions it is not clearly ahead of {len(level)}: {listed}."
 
