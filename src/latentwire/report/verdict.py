@@ -125,10 +125,11 @@ def lead_sentence(rows: Sequence[Row], own: Row) -> str:
     level = [row for row in rivals if (row.f1_lead_low or 0.0) <= 0]
     if not rivals:
         return ""
+    counted = "1 rung" if len(rivals) == 1 else f"{len(rivals)} rungs"
     if not level:
-        return f"It is ahead of all {len(rivals)} rungs of no more positions, least of {_lead(rivals[0])}."
+        return f"It is ahead of {'the' if len(rivals) == 1 else 'all'} {counted} of no more positions, least of {_lead(rivals[0])}."
     listed = ", ".join(map(_lead, level[:TOLD])) + (f" and {len(level) - TOLD} more" if len(level) > TOLD else "")
-    return f"Of {len(rivals)} rungs of no more positions it is not clearly ahead of {len(level)}: {listed}."
+    return f"Of {counted} of no more positions it is not clearly ahead of {len(level)}: {listed}."
 
 
 def _rivals(rows: Sequence[Row], own: Row) -> list[Row]:
