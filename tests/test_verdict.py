@@ -125,6 +125,10 @@ def test_lead_names_the_nearest_rival_of_as_many_positions_or_all_that_are_level
     assert lead_sentence([own, *rivals], own) == (
         "It is ahead of all 2 rungs of no more positions, least of 'pooled' (F1 by 0.030 [0.010, 0.050])."
     )
+    own, *rivals = ladder_of(cut=(0.1, 20.0))
+    assert lead_sentence([own, *rivals], own) == (
+        "It is ahead of the 1 rung of no more positions, least of 'cut' (F1 by 0.100 [0.080, 0.120])."
+    )
     own, *rivals = ladder_of(cut=(0.1, 20.0), pooled=(0.02, 20.0), drawn=(-0.1, 12.0))
     assert lead_sentence([own, *rivals], own) == (
         "Of 3 rungs of no more positions it is not clearly ahead of 2: 'drawn' (F1 by -0.100 [-0.120, -0.080]),"

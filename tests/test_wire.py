@@ -99,9 +99,9 @@ def test_text_appended_at_a_windows_border_adds_latents_and_changes_none():
         text = " ".join(some)
         return Slot((text,), reader.prompter.slot(text).ids)
 
-    borders = [(skip, size) for skip in range(8) for size in range(skip + 100, skip + 400)]
-    skip, size = next(place for place in borders if len(slot(words[place[0] : place[1]]).ids) == method.source.window)
-    first, rest, whole = words[skip:size], ["", *words[size:]], words[skip:]
+    borders = [(begin, size) for begin in range(8) for size in range(begin + 100, begin + 400)]
+    begin, size = next(place for place in borders if len(slot(words[place[0] : place[1]]).ids) == method.source.window)
+    first, rest, whole = words[begin:size], ["", *words[size:]], words[begin:]
     made = [latent.payload for latent in method.encode([slot(part) for part in (first, rest, whole)], reader)]
     assert len(slot(rest).ids) > 100
     np.testing.assert_allclose(np.concatenate(made[:2]), made[2], atol=2e-2)

@@ -15,14 +15,13 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from latentwire.atomic import atomic_write
-from latentwire.encoder import Encoder, Window
+from latentwire.encoder import WINDOWS_AT_ONCE, Encoder, Window
 from latentwire.reader import Reader
 from latentwire.surprise import words_of
 
 WORDS = 32768  # that are learnt from
 LEAST = 100  # of them asked for; with fewer, surprise is the better guide
 LONGEST = 12  # words of an answer; longer ones are quotes, which say nothing about what is asked
-WINDOWS_AT_ONCE = 8
 
 
 def teach(

@@ -13,7 +13,8 @@ none.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -27,6 +28,7 @@ from latentwire.surprise import first_to_keep, surprise_of, word_surprise, words
 
 Window = tuple[int, ...]
 MAX_LAYERS = 6
+WINDOWS_AT_ONCE = 8  # that are read in one batch
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,7 +86,6 @@ class Encoder:
         layers: Hidden states that are kept, at most six: 0 are the input embeddings, `L` is the last of `L` layers.
         pool: `r`, one of how many tokens is kept.
         window: `W`, how many tokens the model reads at once; a multiple of 16, so that every compression fits.
-        keeper: Which words count; those that surprise until it has learnt.
 
     Raises:
         MethodError: Layers that the model has not, or a window or pool of the wrong size.
@@ -94,7 +95,6 @@ class Encoder:
     layers: tuple[int, ...]
     pool: int = 4
     window: int = 512
-    keeper: Keeper = field(init=False)
 
     def __post_init__(self) -> None:
         last = self.reader.model.config.num_hidden_layers
@@ -110,7 +110,11 @@ class Encoder:
                 f"encoder: expected a window that is a multiple of 16 and of pool, got window {self.window} and pool"
                 f" {self.pool}; change them"
             )
-        object.__setattr__(self, "keeper", Keeper(self.reader.width, len(self.layers)))
+
+    @cached_property
+    def keeper(self) -> Keeper:
+        """What knows which words count; until it has learnt, those count that surprise."""
+        return Keeper(self.reader.width, len(self.layers))
 
     @property
     def features(self) -> str:
@@ -145,7 +149,7 @@ class Encoder:
         """How much each token's word counts, `[n]` for each window: the higher, the sooner it is kept."""
         return [self._scores(seen)[seen.word] for seen in self.read(windows)]
 
-    def _scores(self, seen: "Seen") -> Tensor:
+    def _scores(self, seen: Seen) -> Tensor:
         if not self.keeper.learnt:
             return word_surprise(seen.surprise, seen.word)
         device = self.keeper.weight.device
@@ -154,7 +158,7 @@ class Encoder:
         return found.cpu()
 
     @torch.no_grad()
-    def read(self, windows: Sequence[Window]) -> list["Seen"]:
+    def read(self, windows: Sequence[Window]) -> list[Seen]:
         """What the model sees in each window; read in one batch."""
         begin = [] if self.reader.tokenizer.bos_token_id is None else [self.reader.tokenizer.bos_token_id]
         longest = len(begin) + max(map(len, windows))

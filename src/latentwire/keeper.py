@@ -21,8 +21,8 @@ from latentwire.surprise import word_surprise
 FARTHEST = 8.0  # deviations
 SHRINKAGE = 1e-2
 ITERATIONS = 100
-LAYERS = 2  # of those that the encoder keeps, from its middle on
-COUNTS = 3
+LAYERS = 2  # of those that the encoder keeps, from a third of them on: neither words alone nor what comes next
+COUNTS = 3  # features beside the states
 
 
 class Keeper(nn.Module):

@@ -23,7 +23,7 @@ from latentwire.registry import Registry
 
 Counts = npt.NDArray[np.int64]
 Weights = npt.NDArray[np.float64]
-Asked = Mapping[str, Sequence[str]]
+AnswersByText = Mapping[str, Sequence[str]]
 Progress = Callable[[float, str], None]
 TASK_TOKENS = "task_tokens"  # how names of parameters end that are task tokens: they learn at `train.tuned_lr`
 
@@ -56,7 +56,7 @@ class Method(ABC):
     def draw(self, seed: int, step: int, slots: Sequence[Slot]) -> None:  # noqa: B027
         """Called before each training step with all of its slots, for methods that train for several settings in turn."""
 
-    def gather(self, asked: Asked, folder: Path, limit_bytes: int, progress: Progress) -> None:  # noqa: B027
+    def gather(self, asked: AnswersByText, folder: Path, limit_bytes: int, progress: Progress) -> None:  # noqa: B027
         """Called once before training, with the text of each slot and the answers to what is asked about it: learn and compute what
         `encode` needs of them but training does not change."""
 

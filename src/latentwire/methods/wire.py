@@ -16,11 +16,11 @@ from torch import Tensor, nn
 
 from latentwire.asked import teach
 from latentwire.codecs import transmit
-from latentwire.encoder import Encoder, Spans, Window, spaced_layers
+from latentwire.encoder import WINDOWS_AT_ONCE, Encoder, Spans, Window, spaced_layers
 from latentwire.errors import MethodError, WireError
 from latentwire.features import FeatureStore
 from latentwire.latent import Latent, expect_space
-from latentwire.methods import METHODS, Asked, Counts, Method, Progress, Weights, id_tensor
+from latentwire.methods import METHODS, AnswersByText, Counts, Method, Progress, Weights, id_tensor
 from latentwire.methods.adapter import Adapter, start_adapter
 from latentwire.methods.company import Step, companions
 from latentwire.methods.latents import Standard, start_latents
@@ -28,7 +28,6 @@ from latentwire.reader import Prefix, Reader, Slot
 from latentwire.reader.load import open_reader
 from latentwire.wire_folder import WireFiles, WireReader, read_latents, read_wire, shortened, write_wire
 
-WINDOWS_AT_ONCE = 8
 MEASURED = 256  # windows whose features' mean and deviation are taken
 
 
@@ -141,7 +140,7 @@ class Wire(Method):
         odds = 1 / np.array(self.compressions)
         self._drawn = self.compressions[draw.choice(len(self.compressions), p=odds / odds.sum())]
 
-    def gather(self, asked: Asked, folder: Path, limit_bytes: int, progress: Progress) -> None:
+    def gather(self, asked: AnswersByText, folder: Path, limit_bytes: int, progress: Progress) -> None:
         """Learn which words are asked for, compute the features of all texts once, and keep both below `folder`."""
         if self.latents_from is None:
             teach(self.source, asked, folder, progress)
