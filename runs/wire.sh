@@ -10,7 +10,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 PARTS=${PARTS:-pretrain-facts pretrain-real llmlingua facts real dedicated hotpotqa demo}
-PRETRAIN=${PRETRAIN:-1200}
+PRETRAIN=${PRETRAIN:-2400}
 STEPS=${STEPS:-200}
 ALONE=${ALONE:-200}
 case "$PARTS" in *real* | *llmlingua* | *hotpotqa*) : "${DATA:?set DATA to the folder with the SQuAD-format files}" ;; esac
@@ -79,7 +79,7 @@ versus() { # variant, margin, tested runs, then reference runs
 for part in $PARTS; do
   case "$part" in
     pretrain-facts)
-      wire wires/facts recipes/wire_facts.yaml data.limit=9600 train.steps="$PRETRAIN" train.batch_examples=8 data.eval_limit=100 \
+      wire wires/facts recipes/wire_facts.yaml data.limit=$((PRETRAIN * 8)) train.steps="$PRETRAIN" train.batch_examples=8 data.eval_limit=100 \
         eval.max_new_tokens=16 eval.rungs="$BRIEF" verdict.measure=f1
       collect wires/facts pretrain
       ship facts

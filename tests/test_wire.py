@@ -13,7 +13,8 @@ from latentwire.config import ObjectiveSpec, TrainSpec
 from latentwire.corpus import Corpus
 from latentwire.data import DATASETS
 from latentwire.errors import LatentError, MethodError
-from latentwire.methods.adapter import shared_tokens, start_adapter
+from latentwire.methods.adapter import start_adapter
+from latentwire.methods.tables import token_pairs
 from latentwire.methods.wire import Wire
 from latentwire.reader import Slot
 from latentwire.reader.load import open_reader
@@ -127,14 +128,35 @@ def test_empty_text_is_refused():
 
 def test_another_family_starts_at_the_least_squares_map_between_the_tables():
     encoder, reader = tiny_reader("llama"), tiny_reader("gemma3")
-    ours, theirs = shared_tokens(encoder, reader)
-    for one, other in zip(ours.tolist(), theirs.tolist(), strict=True):
-        assert encoder.tokenizer.decode([one]) == reader.tokenizer.decode([other])
-    adapter = start_adapter(encoder, reader, 2, 16)
-    rows = encoder.embed(ours).float()
-    design = torch.cat([rows, torch.ones(len(rows), 1)], dim=1)
-    solved = torch.linalg.lstsq(design.double(), reader.embed(theirs).double()).solution
-    torch.testing.assert_close(adapter(rows / encoder.rms).double(), design.double() @ solved, atol=1e-3, rtol=1e-3)
+    pairs = token_pairs(encoder, reader)
+    for token, target in list(zip(pairs.ids.tolist(), pairs.targets, strict=True))[::9]:
+        spelt = reader.tokenizer(encoder.tokenizer.decode([token]), add_special_tokens=False)["input_ids"]
+        torch.testing.assert_close(target * reader.rms, reader.embed(torch.tensor(spelt)).float().mean(dim=0))
+    adapter = start_adapter(encoder, reader, pairs, 2, 16)
+    rows = encoder.embed(pairs.ids).float() / encoder.rms
+    design = torch.cat([rows, torch.ones(len(rows), 1)], dim=1).double()
+    solved = torch.linalg.lstsq(design, pairs.targets.double()).solution
+    torch.testing.assert_close(adapter(rows).double(), reader.rms * design @ solved, atol=1e-3, rtol=1e-3)
+
+
+def test_a_gathered_adapter_of_another_family_is_fitted_to_the_tokens_that_the_texts_hold(tmp_path):
+    encoder, reader = tiny_reader("llama"), tiny_reader("gemma3")
+    method = Wire(hidden=64, task_tokens=2)
+    method.prepare(encoder, np.zeros(encoder.vocab_size, np.int64))
+    method.prepare(reader, np.zeros(reader.vocab_size, np.int64))
+    slots, pairs = slots_of(encoder)[:2], token_pairs(encoder, reader)
+    held = torch.isin(pairs.ids, torch.tensor([token for slot in slots for token in slot.ids]))
+
+    @torch.no_grad()
+    def missed(rows):
+        found = method.adapter(reader)(pairs.rows) / reader.rms
+        return float((found - pairs.targets)[rows].square().mean() / pairs.targets[rows].square().mean())
+
+    own, before, before_others = method.adapter(encoder).weight.clone(), missed(held), missed(~held)
+    method.gather(asked_of(slots), tmp_path, 64 * MIB, lambda done, remark: None)
+    assert missed(held) < 0.1 < 0.5 * before
+    assert missed(~held) > before_others  # what texts do not hold pays for it
+    assert torch.equal(method.adapter(encoder).weight, own)
 
 
 def test_training_lowers_the_loss_of_two_readers_and_an_attached_third_changes_nothing_else():

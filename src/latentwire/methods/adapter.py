@@ -1,6 +1,6 @@
 """`Adapter`: the receiver's trained half of a wire: latents as one reader's embeddings, behind its task tokens.
 
-latents [M, d] ── linear, and one hidden layer that starts at zero ──▶ [M, D] x the reader's scale, behind task tokens [T, D]
+latents [M, d] ── linear, and one hidden layer ──▶ [M, D] x the reader's scale, behind task tokens [T, D]
 
 All that is trained is in units of the reader's own embeddings, so that one learning rate serves readers whose embeddings differ
 many times over in size.
@@ -10,12 +10,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from latentwire.errors import MethodError
-from latentwire.methods import id_tensor
+from latentwire.methods import Counts, Progress, id_tensor
+from latentwire.methods.tables import Pairs, linear_map
 from latentwire.reader import Reader
 from latentwire.reader.prompts import INSTRUCTION
 
-ROWS_AT_ONCE = 8192
+TABLE_STEPS = 500  # of fitting a hidden layer to two tables of embeddings
+TABLE_ROWS = 2048  # of them in each
+TABLE_LR = 2e-3
 
 
 class Adapter(nn.Module):
@@ -44,8 +46,13 @@ class Adapter(nn.Module):
 
     def forward(self, latents: Tensor) -> Tensor:
         """Embeddings `[M, D]` of latents `[M, d]`, without the task tokens."""
-        moved: Tensor = latents @ self.weight + self.bias + self.residual(F.gelu(self.mix(latents)))
+        moved: Tensor = latents @ self.weight + self.bias + self.bent(latents)
         return self.scale * moved
+
+    def bent(self, latents: Tensor) -> Tensor:
+        """What the hidden layer adds to the linear map, `[M, D]` in the reader's units."""
+        added: Tensor = self.residual(F.gelu(self.mix(latents)))
+        return added
 
     def leading(self) -> Tensor:
         """Embeddings `[T, D]` of the task tokens."""
@@ -53,56 +60,38 @@ class Adapter(nn.Module):
 
 
 @torch.no_grad()
-def start_adapter(encoder: Reader, reader: Reader, task_tokens: int, hidden: int) -> Adapter:
-    """An adapter that starts where latents are the encoder's embeddings: the identity for the encoder's own model, else the map
-    between the two tables that least squares finds over the tokens whose strings both have.
-
-    Source: Mikolov et al. 2013, Exploiting Similarities among Languages for Machine Translation (arXiv 1309.4168, section 4).
-
-    Raises:
-        MethodError: The two vocabularies share too few tokens for a map.
-    """
-    if encoder.fingerprint == reader.fingerprint:
+def start_adapter(encoder: Reader, reader: Reader, pairs: Pairs | None, task_tokens: int, hidden: int) -> Adapter:
+    """An adapter that starts where latents are the encoder's embeddings: the identity for the encoder's own model, else the linear map
+    between the two tables, in which all tokens count alike."""
+    if pairs is None:
         weight, bias = torch.eye(encoder.width), torch.zeros(encoder.width)
     else:
-        weight, bias = _table_map(encoder, reader)
+        weight, bias = linear_map(pairs, torch.ones(len(pairs.ids)))
     ids = reader.prompter.slot(INSTRUCTION).ids
     started = reader.embed(id_tensor((ids * -(-task_tokens // len(ids)))[:task_tokens])).float()
-    unit = encoder.rms / reader.rms
-    return Adapter(unit * weight, bias / reader.rms, started / reader.rms, hidden, reader.rms).to(reader.device)
+    return Adapter(weight, bias, started / reader.rms, hidden, reader.rms).to(reader.device)
 
 
-def shared_tokens(encoder: Reader, reader: Reader) -> tuple[Tensor, Tensor]:
-    """Ids `[N]` in either vocabulary of the tokens that decode to the same text."""
-    theirs = {text: token for token, text in _texts(reader).items()}
-    pairs = [(token, theirs[text]) for token, text in _texts(encoder).items() if text in theirs]
-    both = torch.tensor(pairs, dtype=torch.long).view(-1, 2)
-    return both[:, 0], both[:, 1]
+def fit_tables(adapter: Adapter, pairs: Pairs, counts: Counts, progress: Progress) -> None:
+    """Fit an adapter, in place, to make the encoder's embeddings the reader's: its linear map by least squares, then its hidden layer by
+    Adam at a rate that falls to zero. Tokens count by how often texts hold them, `counts [V]`.
 
-
-def _texts(reader: Reader) -> dict[int, str]:
-    """Text of each token that has one of its own."""
-    special = set(reader.tokenizer.all_special_ids)
-    ids = [token for token in range(min(reader.vocab_size, len(reader.tokenizer))) if token not in special]
-    found = dict(zip(ids, reader.tokenizer.batch_decode([[token] for token in ids]), strict=True))
-    return {token: text for token, text in found.items() if text and "\ufffd" not in text}
-
-
-def _table_map(encoder: Reader, reader: Reader) -> tuple[Tensor, Tensor]:
-    """Least squares with a constant, by normal equations in fp64 over chunks of the tables."""
-    ours, theirs = shared_tokens(encoder, reader)
-    if len(ours) <= encoder.width:
-        raise MethodError(
-            f"expected more than {encoder.width} tokens that '{encoder.name}' and '{reader.name}' both have, got"
-            f" {len(ours)}; choose a reader with a vocabulary of the same script"
-        )
-    size = encoder.width + 1
-    gram, cross = torch.zeros(size, size, dtype=torch.float64), torch.zeros(size, reader.width, dtype=torch.float64)
-    for left, right in zip(ours.split(ROWS_AT_ONCE), theirs.split(ROWS_AT_ONCE), strict=True):
-        rows = encoder.embed(left).double().cpu()
-        rows = torch.cat([rows, torch.ones(len(rows), 1, dtype=torch.float64)], dim=1)
-        gram += rows.T @ rows
-        cross += rows.T @ reader.embed(right).double().cpu()
-    ridge = 1e-6 * gram.diagonal().mean() * torch.eye(size, dtype=torch.float64)
-    solved = torch.linalg.solve(gram + ridge, cross).float()
-    return solved[:-1], solved[-1]
+    Where all tokens count alike, a linear map leaves two fifths of the variance of what texts are made of (LOG.md).
+    """
+    weights, device = pairs.weights(counts), adapter.weight.device
+    weight, bias = linear_map(pairs, weights)
+    left = (pairs.targets - pairs.rows @ weight - bias).to(device)
+    with torch.no_grad():
+        adapter.weight.copy_(weight)
+        adapter.bias.copy_(bias)
+    rows, draws = pairs.rows.to(device), torch.Generator().manual_seed(0)
+    optimizer = torch.optim.Adam([*adapter.mix.parameters(), *adapter.residual.parameters()], TABLE_LR, fused=True)
+    for step in range(TABLE_STEPS):
+        for group in optimizer.param_groups:
+            group["lr"] = TABLE_LR * (1 - step / TABLE_STEPS)
+        drawn = torch.multinomial(weights, TABLE_ROWS, replacement=True, generator=draws).to(device)
+        loss = F.mse_loss(adapter.bent(rows[drawn]), left[drawn])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        progress(step / TABLE_STEPS, "from one model's embeddings to another's")

@@ -7,11 +7,15 @@ A latent starts as the embedding of the one token of its span that is kept, whic
 layer adds of the others starts at zero. Coarser latents are those of coarser spans.
 """
 
+import hashlib
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from latentwire.codecs import transmit
 from latentwire.encoder import Encoder
+from latentwire.latent import Latent
 
 HEADS = 4
 FARTHEST = 8.0  # deviations
@@ -113,3 +117,20 @@ def start_latents(source: Encoder, hidden: int, queries: bool) -> Latents | Quer
     if queries:
         return Queries(width, num_states, source.window // source.pool, hidden)
     return Latents(width, num_states, hidden)
+
+
+def as_received(row: Tensor, codec: str) -> Tensor:
+    """Latents `[M, d]` as they come off the wire; gradients pass the rounding unchanged.
+
+    Source: Bengio et al. 2013, straight-through (arXiv 1308.3432, section 4).
+    """
+    latent = Latent(row.detach().cpu().numpy(), codec, "", len(row))
+    return row + (torch.from_numpy(transmit(latent)[0].payload).to(row.device) - row).detach()
+
+
+def space_of(identity: str, latents: nn.Module) -> str:
+    """Fingerprint of a latent space: the encoder's `identity` and the latents' weights, which decide what a latent means."""
+    digest = hashlib.sha256(identity.encode())
+    for parameter in latents.state_dict().values():
+        digest.update(parameter.cpu().numpy().tobytes())
+    return f"wire-{digest.hexdigest()[:16]}"

@@ -4,7 +4,6 @@ context ─ encoder's windows ─▶ features ─ Latents ─▶ latents [M, d] 
                                                                                      behind its task tokens
 """
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -15,15 +14,15 @@ import torch
 from torch import Tensor, nn
 
 from latentwire.asked import teach
-from latentwire.codecs import transmit
 from latentwire.encoder import WINDOWS_AT_ONCE, Encoder, Spans, Window, spaced_layers
 from latentwire.errors import MethodError, WireError
 from latentwire.features import FeatureStore
 from latentwire.latent import Latent, expect_space
 from latentwire.methods import METHODS, AnswersByText, Counts, Method, Progress, Weights, id_tensor
-from latentwire.methods.adapter import Adapter, start_adapter
+from latentwire.methods.adapter import Adapter, fit_tables, start_adapter
 from latentwire.methods.company import Step, companions
-from latentwire.methods.latents import Standard, start_latents
+from latentwire.methods.latents import Standard, as_received, space_of, start_latents
+from latentwire.methods.tables import Pairs, token_pairs
 from latentwire.reader import Prefix, Reader, Slot
 from latentwire.reader.load import open_reader
 from latentwire.wire_folder import WireFiles, WireReader, read_latents, read_wire, shortened, write_wire
@@ -74,12 +73,17 @@ class Wire(Method):
         self._step = Step()
         self._adapters = nn.ModuleDict()
         self._store: FeatureStore | None = None
+        self._pairs: dict[str, Pairs] = {}  # of adapters that are still to be fitted
         self._hashed = ""
 
     def prepare(self, reader: Reader, counts: Counts, weights: Weights | None = None) -> None:
         """Start the latents, if this is the first reader, and the reader's adapter."""
         self._open(reader)
-        self._adapters[reader.fingerprint] = start_adapter(self.source.reader, reader, self.task_tokens, self.hidden)
+        encoder, name = self.source.reader, reader.fingerprint
+        pairs = None if encoder.fingerprint == name else token_pairs(encoder, reader)
+        self._adapters[name] = start_adapter(encoder, reader, pairs, self.task_tokens, self.hidden)
+        if pairs is not None:
+            self._pairs[name] = pairs
 
     def encode(self, slots: Sequence[Slot], reader: Reader) -> list[Latent]:
         """Latents `[M, d]` of each slot's text; the reader does not matter."""
@@ -120,14 +124,11 @@ class Wire(Method):
         return Prefix.stack([torch.cat(rows)])
 
     def training_prefix(self, slots: Sequence[Slot], reader: Reader) -> Prefix:
-        """The same, differentiable in everything: the wire's rounding is there, and gradients pass it unchanged.
-
-        Source: Bengio et al. 2013, straight-through (arXiv 1308.3432, section 4).
-        """
+        """The same, differentiable in everything: the wire's rounding is there, and gradients pass it unchanged."""
         among = {slot.text: companions(slot.text, self._step, self.company) for slot in slots}
         texts = list(dict.fromkeys(text for group in among.values() for text in group))
         made = self._latents([self.source.windows(text) for text in texts], self._drawn)
-        rows = self._moved([row + (self._rounded(row) - row).detach() for row in made], reader)
+        rows = self._moved([as_received(row, self.wire_dtype) for row in made], reader)
         parts, leading = dict(zip(texts, rows, strict=True)), self.adapter(reader).leading()
         joined = {text: torch.cat([leading, *(parts[one] for one in group)]) for text, group in among.items()}
         return Prefix.stack([joined[slot.text] for slot in slots])
@@ -141,7 +142,8 @@ class Wire(Method):
         self._drawn = self.compressions[draw.choice(len(self.compressions), p=odds / odds.sum())]
 
     def gather(self, asked: AnswersByText, folder: Path, limit_bytes: int, progress: Progress) -> None:
-        """Learn which words are asked for, compute the features of all texts once, and keep both below `folder`."""
+        """Learn which words are asked for, compute the features of all texts once, and keep both below `folder`; start new
+        adapters for readers of other families from the tokens that the texts hold."""
         if self.latents_from is None:
             teach(self.source, asked, folder, progress)
             self._hashed = ""
@@ -152,6 +154,13 @@ class Wire(Method):
             standard = self._trained["latents"].get_submodule("standard")
             assert isinstance(standard, Standard)
             standard.measure(torch.cat([spans.states for spans in self._spans(windows[:MEASURED])]))
+        held = np.concatenate([np.asarray(window) for window in windows])
+        counts = np.bincount(held, minlength=self.source.reader.vocab_size)
+        while self._pairs:
+            name, pairs = self._pairs.popitem()
+            adapter = self._adapters[name]
+            assert isinstance(adapter, Adapter)
+            fit_tables(adapter, pairs, counts, progress)
 
     def publish(self, folder: Path, readers: Sequence[Reader]) -> bool:
         """Write the wire's folder, rounded: the one that `latents_from` names with the readers added, or a new one."""
@@ -188,6 +197,7 @@ class Wire(Method):
             )
         self._trained.load_state_dict(dict(tensors))
         self._fresh, self._hashed = False, ""
+        self._pairs.clear()
         self._trained["latents"].to(self.source.reader.device)
         if reader is not None and reader.fingerprint in self._adapters:
             self._adapters[reader.fingerprint].to(reader.device)
@@ -253,11 +263,6 @@ class Wire(Method):
         moved: Tensor = self.adapter(reader)(torch.cat(list(rows)).to(reader.device)).float()
         return list(moved.split([len(row) for row in rows]))
 
-    def _rounded(self, row: Tensor) -> Tensor:
-        """A row of latents as it comes off the wire."""
-        latent = Latent(row.detach().cpu().numpy(), self.wire_dtype, "", len(row))
-        return torch.from_numpy(transmit(latent)[0].payload).to(row.device)
-
     def adapter(self, reader: Reader) -> Adapter:
         """The reader's own part; `MethodError` where there is none."""
         self._require_prepared()
@@ -275,14 +280,8 @@ class Wire(Method):
         """Fingerprint of the latent space: encoder and latents' weights decide what a latent means; adapters do not."""
         self._require_prepared()
         if not self._hashed:
-            self._hashed = self._hash()
+            self._hashed = space_of(self.source.identity, self._trained["latents"])
         return self._hashed
-
-    def _hash(self) -> str:
-        digest = hashlib.sha256(self.source.identity.encode())
-        for parameter in self._trained["latents"].state_dict().values():
-            digest.update(parameter.cpu().numpy().tobytes())
-        return f"wire-{digest.hexdigest()[:16]}"
 
     def _expect_served(self, compression: int) -> None:
         if compression not in self.compressions:
