@@ -10,7 +10,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 PARTS=${PARTS:-pretrain-facts pretrain-real llmlingua facts real dedicated hotpotqa demo}
-PRETRAIN=${PRETRAIN:-2400}
+PRETRAIN=${PRETRAIN:-1800}
 STEPS=${STEPS:-200}
 ALONE=${ALONE:-200}
 case "$PARTS" in *real* | *llmlingua* | *hotpotqa*) : "${DATA:?set DATA to the folder with the SQuAD-format files}" ;; esac
