@@ -60,9 +60,8 @@ def test_a_step_of_a_wire_against_a_plain_transformers_loop(benchmark, reader, e
     methods = {"ours": Wire(compressions=(COMPRESSION,)), "peer": Wire(compressions=(COMPRESSION,))}
     for name, method in methods.items():
         start(method, [corpora[name]], spec, Hooks())
-    asked = {
-        prompt.slot.text: [] for prompt in corpora["ours"].prompts
-    }  # nothing to learn from: words count by surprise
+    # No answers, so there is nothing to learn which words are asked for from: words count by surprise.
+    asked = {prompt.slot.text: [] for prompt in corpora["ours"].prompts}
     gathering, _ = seconds(lambda: methods["ours"].gather(asked, tmp_path, 2**33, lambda done, remark: None))
     batches = [corpora["peer"].batch(step, BATCH) for step in range(STEPS)]
     times, peaks = {"ours": [], "peer": []}, {"ours": [], "peer": []}

@@ -154,13 +154,8 @@ class Wire(Method):
             standard = self._trained["latents"].get_submodule("standard")
             assert isinstance(standard, Standard)
             standard.measure(torch.cat([spans.states for spans in self._spans(windows[:MEASURED])]))
-        held = np.concatenate([np.asarray(window) for window in windows])
-        counts = np.bincount(held, minlength=self.source.reader.vocab_size)
-        while self._pairs:
-            name, pairs = self._pairs.popitem()
-            adapter = self._adapters[name]
-            assert isinstance(adapter, Adapter)
-            fit_tables(adapter, pairs, counts, progress)
+        if self._pairs:
+            self._fit_new_adapters(windows, progress)
 
     def publish(self, folder: Path, readers: Sequence[Reader]) -> bool:
         """Write the wire's folder, rounded: the one that `latents_from` names with the readers added, or a new one."""
@@ -201,6 +196,16 @@ class Wire(Method):
         self._trained["latents"].to(self.source.reader.device)
         if reader is not None and reader.fingerprint in self._adapters:
             self._adapters[reader.fingerprint].to(reader.device)
+
+    def _fit_new_adapters(self, windows: Sequence[Window], progress: Progress) -> None:
+        """Fit adapters that were started for readers of other families to the tokens that windows hold, each once."""
+        held = np.concatenate([np.asarray(window) for window in windows])
+        counts = np.bincount(held, minlength=self.source.reader.vocab_size)
+        for name, pairs in self._pairs.items():
+            adapter = self._adapters[name]
+            assert isinstance(adapter, Adapter)
+            fit_tables(adapter, pairs, counts, progress)
+        self._pairs.clear()
 
     def _open(self, reader: Reader | None) -> None:
         """Find the encoder and make the latents' part, once. The encoder is `reader` itself where that is the one named."""
