@@ -1,7 +1,7 @@
 #!/bin/sh
 # The wire's figures: DATA=<folder> [PARTS="..."] runs/wire.sh. A part goes on where it was stopped with RESUME=--resume. Parts:
 #   pretrain-facts, pretrain-real   wires/facts, which ships, and from it wires/real: PRETRAIN steps of 8 questions
-#   llmlingua                       the contexts of the next two as LLMLingua shortens them, in an environment of its own
+#   llmlingua-facts, llmlingua-real the contexts of the next two as LLMLingua shortens them, in an environment of its own
 #   facts, real                     the whole ladder: STEPS more of 8 questions from those wires, tuned rungs trained as long;
 #                                   LLMLingua's rungs only where the part before ran
 #   dedicated                       one wire for both readers, for each alone, and each attached to the other's: ALONE steps a reader
@@ -9,9 +9,9 @@
 #   demo                            recipes/wire_demo.yaml
 set -eu
 cd "$(dirname "$0")/.."
-PARTS=${PARTS:-pretrain-facts pretrain-real llmlingua facts real dedicated hotpotqa demo}
+PARTS=${PARTS:-pretrain-facts pretrain-real llmlingua-facts llmlingua-real facts real dedicated hotpotqa demo}
 PRETRAIN=${PRETRAIN:-1800}
-STEPS=${STEPS:-200}
+STEPS=${STEPS:-100}
 ALONE=${ALONE:-200}
 case "$PARTS" in *real* | *llmlingua* | *hotpotqa*) : "${DATA:?set DATA to the folder with the SQuAD-format files}" ;; esac
 FEW='[no context, full text, raw embeddings, wire 4x, wire 8x, wire 16x, "wire 4x, shuffled"]'
@@ -47,7 +47,7 @@ further() { # how wires/real goes on from wires/facts
 
 ladder() { # facts or real: the recipe and what is changed in it
   case $1 in
-    facts) echo "recipes/wire_facts.yaml train.start_from=wires/facts data.seed=1 data.eval_limit=200" ;;
+    facts) echo "recipes/wire_facts.yaml train.start_from=wires/facts data.seed=1 data.eval_limit=100" ;;
     real) echo "recipes/wire.yaml train.start_from=wires/real data.seed=1" ;;
   esac
   echo "data.limit=$((STEPS * 8)) train.steps=$STEPS train.batch_examples=8 train.micro_examples=8 train.lr=1.0e-4"
@@ -90,14 +90,13 @@ for part in $PARTS; do
       collect wires/real pretrain
       ship real
       ;;
-    llmlingua)
+    llmlingua-facts | llmlingua-real)
       if [ ! -e out/llmlingua-env/.installed ]; then
         python3 -m venv out/llmlingua-env
         out/llmlingua-env/bin/pip install --quiet -r runs/llmlingua/requirements.txt
         touch out/llmlingua-env/.installed
       fi
-      shorten facts
-      shorten real
+      shorten "${part#llmlingua-}"
       ;;
     facts)
       # shellcheck disable=SC2046
