@@ -47,7 +47,7 @@ further() { # how wires/real goes on from wires/facts
 
 ladder() { # facts or real: the recipe and what is changed in it
   case $1 in
-    facts) echo "recipes/wire_facts.yaml train.start_from=wires/facts data.seed=1 data.eval_limit=100" ;;
+    facts) echo "recipes/wire_facts.yaml train.start_from=wires/facts data.seed=1 data.eval_limit=100 eval.max_new_tokens=16" ;;
     real) echo "recipes/wire.yaml train.start_from=wires/real data.seed=1" ;;
   esac
   echo "data.limit=$((STEPS * 8)) train.steps=$STEPS train.batch_examples=8 train.micro_examples=8 train.lr=1.0e-4"
