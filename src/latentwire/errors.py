@@ -36,6 +36,42 @@ class LatentError(LatentWireError):
     """A latent whose payload, identity or dtype is not what its receiver expects."""
 
 
+class FormatError(LatentError):
+    """Bytes that are no message: another magic, a version this reader does not know, reserved bits that are set."""
+
+
+class TruncatedError(FormatError):
+    """Bytes that end before the message does."""
+
+
+class TrailingBytesError(FormatError):
+    """Bytes after the message's end."""
+
+
+class LimitError(LatentError):
+    """A message that asks for more than the operator allows."""
+
+
+class ChecksumError(FormatError):
+    """A message some of whose bits have changed on the way."""
+
+
+class SignatureError(LatentError):
+    """A message without the signature that is asked for, or with one that another key made."""
+
+
+class CodecError(FormatError):
+    """A codec that this reader does not know, or a payload that is not as long as its codec, vectors and width say."""
+
+
+class SpaceError(LatentError):
+    """A latent of another space than its receiver reads, or of another width."""
+
+
+class ValuesError(LatentError):
+    """A payload with values that no sender means: NaN, infinity, scales below zero, token ids or text that are none."""
+
+
 class WireError(LatentWireError):
     """A wire's folder that is missing, damaged, of another version or encoder, or lacks the reader asked for."""
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from latentwire.errors import LatentError
+from latentwire.errors import LatentError, SpaceError
 
 FloatArray = npt.NDArray[np.float32]
 Payload = npt.NDArray[np.float32] | npt.NDArray[np.uint32] | npt.NDArray[np.uint8]
@@ -38,10 +38,10 @@ class Latent:
 
 
 def expect_space(latents: list[Latent], space: str) -> None:
-    """Raise `LatentError` unless every latent belongs to `space`."""
+    """Raise `SpaceError` unless every latent belongs to `space`."""
     for latent in latents:
         if latent.space != space:
-            raise LatentError(
+            raise SpaceError(
                 f"expected a latent of space '{space}', got one of space '{latent.space}'; encode it with the method"
                 " that reads it"
             )
