@@ -1,6 +1,6 @@
 """LatentWire: compress a context once, send it as bytes, let frozen language models answer from it.
 
-The package itself needs numpy only; what needs torch is imported on first use.
+The package itself, codecs and the byte format need numpy and xxhash only; what needs torch is imported on first use.
 """
 
 from importlib import import_module
@@ -16,24 +16,34 @@ __all__ = [
     "Example",
     "Latent",
     "LatentWireError",
+    "Limits",
+    "Message",
     "Reader",
     "Wire",
     "answer",
     "compress",
     "fit",
     "load_reader",
+    "pack",
+    "unpack",
+    "unpack_all",
 ]
 
 _LAZY = {
     "DATASETS": "latentwire.data",
     "METHODS": "latentwire.methods",
     "Example": "latentwire.data",
+    "Limits": "latentwire.wire_header",
+    "Message": "latentwire.wire_format",
     "Reader": "latentwire.reader",
     "Wire": "latentwire.wire",
     "answer": "latentwire.api",
     "compress": "latentwire.api",
     "fit": "latentwire.api",
     "load_reader": "latentwire.reader.load",
+    "pack": "latentwire.wire_format",
+    "unpack": "latentwire.wire_format",
+    "unpack_all": "latentwire.wire_format",
 }
 
 

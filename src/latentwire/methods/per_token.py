@@ -120,7 +120,7 @@ class PerToken(Method):
     def _space(self, reader: Reader) -> str:
         """The basis and the reader decide what a code means; who holds another basis must not read it."""
         self._require_prepared()
-        return f"per_token-{self._identity}-{reader.fingerprint}"
+        return f"codes-{self._identity}-{reader.fingerprint}"
 
     def _require_prepared(self) -> None:
         if not hasattr(self, "_identity"):
