@@ -76,6 +76,10 @@ class WireError(LatentWireError):
     """A wire's folder that is missing, damaged, of another version or encoder, or lacks the reader asked for."""
 
 
+class StoreError(LatentWireError):
+    """A store that cannot be opened or written, an id that it does not hold, an expiry in the past."""
+
+
 class FeatureError(LatentWireError):
     """Encoder features on disk that are of another encoder, too large, damaged, or cannot be written."""
 
