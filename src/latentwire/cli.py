@@ -19,6 +19,7 @@ from rich.logging import RichHandler
 
 from latentwire import climb, pipeline
 from latentwire.bars import Bars
+from latentwire.cli_wire import answer, ask_question, encode, inspect
 from latentwire.config import Recipe, combinations, load_recipe
 from latentwire.doctor import examine
 from latentwire.earlier import LADDER, FinishedRungs, finished_rungs, starting_weights
@@ -35,7 +36,7 @@ from latentwire.options import (
     Resume,
     WireFolder,
 )
-from latentwire.printing import err, out, say, show_asked, show_plan, show_result, table
+from latentwire.printing import err, out, say, show_plan, show_result, table
 from latentwire.reader.load import list_models
 from latentwire.report.folder import read_rows
 from latentwire.report.rows import Row
@@ -43,10 +44,13 @@ from latentwire.report.sweep import SweepPoint, write_sweep_report
 from latentwire.runs import Run
 from latentwire.team import team
 from latentwire.train import Trained
-from latentwire.wire import Wire
-from latentwire.wired import ask, attach_recipe, read_contexts, take_reader
+from latentwire.wired import attach_recipe, take_reader
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
+
+app.command("ask")(ask_question)
+for command in (encode, inspect, answer):
+    app.command()(command)
 
 OUT = Path("out")
 CACHE_GIB = pipeline.CACHE_BYTES / 2**30
@@ -169,22 +173,6 @@ def attach(
     rows = _run(loaded, folder / loaded.name, force, resume, None, cache_limit)
     take_reader(wire, folder / loaded.name)
     show_result(folder / loaded.name, rows, as_json)
-
-
-@app.command("ask")
-def ask_question(
-    wire: WireFolder,
-    reader: Annotated[str, typer.Option(help="A reader that the wire has an adapter for.")],
-    context: Annotated[list[Path], typer.Option(help="A text file; give several for several latents.")],
-    question: Annotated[str, typer.Option("--question", "-q", help="What to ask.")],
-    compression: Annotated[int | None, typer.Option(help="One that the wire serves; its own if not given.")] = None,
-    as_json: Json = False,
-) -> None:
-    """Answer a question from latents, and from the text beside it."""
-    texts = read_contexts(context)
-    opened = Wire.from_pretrained(str(wire))
-    answers = ask(opened, opened.open_reader(reader), texts, question, compression)
-    show_asked(question, answers, as_json)
 
 
 @app.command()

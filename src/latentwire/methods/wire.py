@@ -68,7 +68,7 @@ class Wire(Method):
             raise MethodError(
                 f"wire: expected compressions that double from one to the next, got {list(self.compressions)}; e.g. [4, 8, 16]"
             )
-        self._expect_served(self.compression)
+        self.expect_served(self.compression)
         self._drawn = self.compression
         self._step = Step()
         self._adapters = nn.ModuleDict()
@@ -98,7 +98,7 @@ class Wire(Method):
         Raises:
             MethodError: A compression that the wire does not serve.
         """
-        self._expect_served(compression)
+        self.expect_served(compression)
         space = self.space
         return [
             Latent(row.cpu().numpy(), self.wire_dtype, space, sum(map(len, windows)))
@@ -207,6 +207,14 @@ class Wire(Method):
             fit_tables(adapter, pairs, counts, progress)
         self._pairs.clear()
 
+    def expect_served(self, compression: int) -> None:
+        """Raise `MethodError` unless the wire serves a compression."""
+        if compression not in self.compressions:
+            raise MethodError(
+                f"wire: expected a compression of {', '.join(map(str, self.compressions))}, got {compression}; choose one of"
+                " those, or train a wire for it"
+            )
+
     def _open(self, reader: Reader | None) -> None:
         """Find the encoder and make the latents' part, once. The encoder is `reader` itself where that is the one named."""
         if hasattr(self, "source"):
@@ -287,13 +295,6 @@ class Wire(Method):
         if not self._hashed:
             self._hashed = space_of(self.source.identity, self._trained["latents"])
         return self._hashed
-
-    def _expect_served(self, compression: int) -> None:
-        if compression not in self.compressions:
-            raise MethodError(
-                f"wire: expected a compression of {', '.join(map(str, self.compressions))}, got {compression}; choose one of"
-                " those, or train a wire for it"
-            )
 
     def _require_prepared(self) -> None:
         if not hasattr(self, "source"):

@@ -1,0 +1,212 @@
+"""Documents to latents in a file, and back: what `latentwire encode`, `inspect` and `answer` do.
+
+text files ─ encode_documents ─▶ out.lw, messages one after another ─ read_messages ─▶ Message ... ─ latents_of ─▶ a reader's prompt
+
+A file grows as `out.lw.partial` and takes its name when all is in it. One that was cut off goes on where it stopped.
+"""
+
+import mmap
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from latentwire.atomic import unwritable
+from latentwire.errors import DataError, LatentError, LatentWireError, WireError
+from latentwire.latent import Latent
+from latentwire.reader.gguf import cache_dir
+from latentwire.wire import Wire
+from latentwire.wire_format import Message, digest, pack, unpack_all
+from latentwire.wire_header import Limits
+from latentwire.wired import read_contexts
+
+BATCH = 16  # documents that are encoded, and brought to the disk, at a time
+IN_FILES = Limits(message_bytes=2**31, messages=2**31)  # a file is mapped, not read: nothing is allocated
+MOST = 4  # latents in one prompt; no wire has learnt more
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A document that could not be encoded, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """What became of documents.
+
+    Attributes:
+        documents: In the file.
+        earlier: Of them, those that an earlier call had encoded.
+        vectors: Of all of them.
+        source_tokens: Of all of them.
+        file_bytes: Of the file.
+        failed: Those that are not in it.
+    """
+
+    documents: int
+    earlier: int
+    vectors: int
+    source_tokens: int
+    file_bytes: int
+    failed: tuple[Failed, ...]
+
+
+def encode_documents(
+    wire: Wire,
+    paths: Sequence[Path],
+    out: Path,
+    compression: int | None,
+    progress: Callable[[float, str], None],
+    resume: bool = False,
+    key: bytes | None = None,
+) -> Encoded:
+    """Encode text files into one file. A bad document is left out and named; the others are encoded.
+
+    Raises:
+        DataError: The file is there already, or was begun and neither is to go on; no document could be encoded.
+        MethodError: A compression that the wire does not serve.
+        RunError: The file cannot be written.
+    """
+    size = compression or wire.method.compression
+    wire.method.expect_served(size)
+    partial = out.with_name(out.name + ".partial")
+    if out.exists() or (partial.exists() and not resume):
+        raise DataError(f"{out} was begun or is there already; add --resume to go on with it or --force to replace it")
+    remember_wire(wire)
+    failed: list[Failed] = []
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("ab") as file:
+            file.truncate(_whole_bytes(partial))
+            known = {(one.name, one.header.source, one.header.space) for one in read_messages(partial)}
+            for first in range(0, len(paths), BATCH):
+                texts = _texts(paths[first : first + BATCH], failed)
+                due = {
+                    name: text for name, text in texts.items() if (name, digest(text), wire.method.space) not in known
+                }
+                for name, message in _messages(wire, due, size, key, failed):
+                    file.write(message)
+                    progress(first / len(paths), name)
+                file.flush()
+                os.fsync(file.fileno())
+        found = list(read_messages(partial, key))
+        if not found:
+            partial.unlink()
+            raise DataError(
+                "expected a document that can be encoded, got none: " + "; ".join(one.reason for one in failed)
+            )
+        total = partial.stat().st_size
+        partial.replace(out)
+    except OSError as error:
+        raise unwritable(out, error) from None
+    progress(1.0, "")
+    headers = [one.header for one in found]
+    vectors, tokens = sum(one.vectors for one in headers), sum(one.source_tokens for one in headers)
+    return Encoded(len(found), len(known), vectors, tokens, total, tuple(failed))
+
+
+def read_messages(path: Path, key: bytes | None = None) -> Iterator[Message]:
+    """The messages of a file, which stays mapped as long as any of them is held. Raises as `unpack` does, at the one that is wrong.
+
+    Raises:
+        DataError: There is no such file.
+    """
+    try:
+        with path.open("rb") as file:
+            if not path.stat().st_size:
+                return
+            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except OSError as error:
+        raise DataError(f"expected a file of latents at {path}, got: {error}; give another") from None
+    yield from unpack_all(memoryview(data), key=key, limits=IN_FILES)
+
+
+def latents_of(path: Path, names: Sequence[str], key: bytes | None = None) -> list[Latent]:
+    """The latents of the documents with these names, in this order; of all if none are named.
+
+    Raises:
+        DataError: A name that is not in the file, or more latents than a prompt takes.
+    """
+    found = {message.name: message for message in read_messages(path, key)}
+    if missing := [name for name in names if name not in found]:
+        raise DataError(
+            f"expected documents of {path}, got {', '.join(missing)}; latentwire inspect lists what is there"
+        )
+    chosen = list(names) or list(found)
+    if not 1 <= len(chosen) <= MOST:
+        raise DataError(f"expected 1 to {MOST} documents for one answer, got {len(chosen)}; name them with --document")
+    return [found[name].latent() for name in chosen]
+
+
+def remember_wire(wire: Wire) -> None:
+    """Note where the wire of a latent space lies, so that its latents find it."""
+    place = _place(wire.method.space)
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(str(wire.folder.resolve()), encoding="utf-8")
+    except OSError as error:
+        raise unwritable(place, error) from None
+
+
+def wire_of(space: str) -> Wire:
+    """The wire of a latent space that encoded something on this machine.
+
+    Raises:
+        WireError: None did, or it is another now.
+    """
+    try:
+        folder = Path(_place(space).read_text(encoding="utf-8"))
+    except OSError:
+        raise WireError(
+            f"expected the wire of space '{space}', but it encoded nothing here; give it with --wire"
+        ) from None
+    wire = Wire.load(folder)
+    if wire.method.space != space:
+        raise WireError(
+            f"expected the wire of space '{space}' in {folder}, got that of '{wire.method.space}'; give --wire"
+        )
+    return wire
+
+
+def _place(space: str) -> Path:
+    return cache_dir() / "wires" / "".join(letter if letter.isalnum() else "-" for letter in space)
+
+
+def _whole_bytes(path: Path) -> int:
+    """The length of a file up to the first message that is not whole."""
+    size = 0
+    try:
+        for message in read_messages(path):
+            size += message.header.length
+    except LatentError:
+        pass
+    return size
+
+
+def _texts(paths: Sequence[Path], failed: list[Failed]) -> dict[str, str]:
+    texts = {}
+    for path in paths:
+        try:
+            texts[str(path)] = read_contexts([path])[0]
+        except DataError as error:
+            failed.append(Failed(str(path), str(error)))
+    return texts
+
+
+def _messages(
+    wire: Wire, texts: dict[str, str], size: int, key: bytes | None, failed: list[Failed]
+) -> Iterator[tuple[str, bytes]]:
+    """Names and messages of texts: all at once or, where one of them is refused, one by one."""
+    try:
+        made = dict(zip(texts, wire.encode(list(texts.values()), size), strict=True)) if texts else {}
+    except LatentWireError:
+        made = {}
+    for name, text in texts.items():
+        try:
+            latent = made[name] if made else wire.encode([text], size)[0]
+            yield name, pack(latent, name, digest(text), key)
+        except LatentWireError as error:
+            failed.append(Failed(name, str(error)))
