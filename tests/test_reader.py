@@ -150,7 +150,7 @@ def test_an_answer_ends_before_its_stop_token(family, monkeypatch):
         answer = reader.generate(fork(state), 8)[0]
         assert answer.ids == (stop,)
         assert answer.text == ""
-        assert reader._answer_text([*word, stop]) == "river"
+        assert reader.text([*word, stop]) == "river"
 
 
 def test_generation_stops_at_the_length_limit(family):

@@ -11,7 +11,7 @@ import time
 import numpy as np
 import pytest
 
-from latentwire.errors import ChecksumError, LimitError, StoreError
+from latentwire.errors import ChecksumError, LimitError, NotStoredError, StoreError
 from latentwire.latent import Latent
 from latentwire.store import Store
 from latentwire.wire_format import digest, pack, unpack_all
@@ -70,9 +70,9 @@ def test_deleted_and_expired_latents_are_gone(store):
     assert [store.delete(gone), store.delete(gone)] == [True, False]
     time.sleep(0.1)
     for name in (gone, short, "f" * 32):
-        with pytest.raises(StoreError, match="unknown, deleted or expired"):
+        with pytest.raises(NotStoredError, match="unknown, deleted or expired"):
             store.get(name)
-        with pytest.raises(StoreError, match="unknown, deleted or expired"):
+        with pytest.raises(NotStoredError, match="unknown, deleted or expired"):
             store.entry(name)
     assert [entry.id for entry in store.list()] == [kept]
     assert store.gc() == 1

@@ -80,6 +80,31 @@ class StoreError(LatentWireError):
     """A store that cannot be opened or written, an id that it does not hold, an expiry in the past."""
 
 
+class NotStoredError(StoreError):
+    """An id that a store does not hold: unknown, deleted or expired."""
+
+
+class BusyError(LatentWireError):
+    """A server with as many waiting requests as it holds, or one that is shutting down."""
+
+
+class UnknownReaderError(LatentWireError):
+    """A reader that a server does not have."""
+
+
+class RequestError(LatentWireError):
+    """A request that asks for what a server of latents cannot do, or does not say what it means.
+
+    Args:
+        message: What was expected, what came, what to do.
+        param: The field that is at fault.
+    """
+
+    def __init__(self, message: str, param: str | None = None) -> None:
+        super().__init__(message)
+        self.param = param
+
+
 class FeatureError(LatentWireError):
     """Encoder features on disk that are of another encoder, too large, damaged, or cannot be written."""
 

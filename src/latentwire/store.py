@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from latentwire.atomic import atomic_write
-from latentwire.errors import StoreError
+from latentwire.errors import NotStoredError, StoreError
 from latentwire.wire_format import unpack
 from latentwire.wire_header import DEFAULT, Limits
 
@@ -123,14 +123,16 @@ class Store:
         """The message with an id.
 
         Raises:
-            StoreError: It is not there, was deleted, or has expired.
+            NotStoredError: It is not there, was deleted, or has expired.
         """
         with self._at() as base:
             found = base.execute(
                 f"SELECT message FROM latents WHERE id = ? AND {ALIVE}", (name, time.time())
             ).fetchone()
         if found is None:
-            raise StoreError(f"expected the id of a stored latent, got '{name}', which is unknown, deleted or expired")
+            raise NotStoredError(
+                f"expected the id of a stored latent, got '{name}', which is unknown, deleted or expired"
+            )
         return bytes(found[0])
 
     def entry(self, name: str) -> Entry:
@@ -139,7 +141,9 @@ class Store:
             query = f"SELECT {KNOWN} FROM latents WHERE id = ? AND {ALIVE}"
             found = base.execute(query, (name, time.time())).fetchone()
         if found is None:
-            raise StoreError(f"expected the id of a stored latent, got '{name}', which is unknown, deleted or expired")
+            raise NotStoredError(
+                f"expected the id of a stored latent, got '{name}', which is unknown, deleted or expired"
+            )
         return _entry(found)
 
     def find(self, source: str, space: str) -> list[Entry]:

@@ -64,7 +64,8 @@ class Reader:
         self.tokenizer = tokenizer
         self.source, self.name = name, name.rstrip("/").rsplit("/", 1)[-1]
         self.fingerprint = fingerprint
-        most = max_prompt_tokens or (getattr(model.config, "max_position_embeddings", 0) or sys.maxsize) - ANSWER_TOKENS
+        self.most_positions = getattr(model.config, "max_position_embeddings", 0) or sys.maxsize
+        most = max_prompt_tokens or self.most_positions - ANSWER_TOKENS
         self.prompter = Prompter(tokenizer, layout, most, too_long)
         self.end_ids = frozenset(stop_ids(model, tokenizer))
         self.stop_ids = self.end_ids | {self.prompter.stop_id}
@@ -248,10 +249,7 @@ class Reader:
                 rows, running = [rows[place] for place in left.tolist()], running[left]
             alive = running.to(tokens.device)[:, None]
             _, state = self.extend(state, tokens[:, None], alive)
-        if not one_line:
-            texts = [str(self.tokenizer.decode(ids, skip_special_tokens=True)).strip() for ids in answers]
-            return [Generation(tuple(ids), text) for ids, text in zip(answers, texts, strict=True)]
-        return [Generation(tuple(ids), self._answer_text(ids)) for ids in answers]
+        return [Generation(tuple(ids), self.text(ids, one_line)) for ids in answers]
 
     @torch.no_grad()
     def answer(self, prefix: Prefix, question: str, max_new_tokens: int = 32) -> Generation:
@@ -288,7 +286,10 @@ class Reader:
     def _embed_ids(self, ids: Sequence[int]) -> Tensor:
         return self.embed(torch.tensor(ids, dtype=torch.long))
 
-    def _answer_text(self, ids: Sequence[int]) -> str:
+    def text(self, ids: Sequence[int], one_line: bool = True) -> str:
+        """The text of generated ids, without the stop that ended them."""
+        if not one_line:
+            return str(self.tokenizer.decode(ids, skip_special_tokens=True)).strip()
         kept = ids[:-1] if ids and self.stops(ids[-1]) else ids
         last = str(self.tokenizer.decode(ids[-1:])).split("\n")[0] if len(kept) < len(ids) else ""
         special = ids[-1:] and ids[-1] in self.tokenizer.all_special_ids

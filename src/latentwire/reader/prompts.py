@@ -88,6 +88,21 @@ class Prompt:
         return self.before + self.slot.ids + self.after
 
 
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One question of a conversation.
+
+    Attributes:
+        has_context: Whether something stands before it that it asks about.
+        question: What is asked.
+        answer: What was answered, if it was.
+    """
+
+    has_context: bool
+    question: str
+    answer: str | None = None
+
+
 class Prompter:
     """Lays examples out for one tokenizer and one layout.
 
@@ -154,6 +169,26 @@ class Prompter:
             )
         return Prompt("", self._before, Slot(("",), ()), after)
 
+    def conversation(self, turns: Sequence[Turn], instruction: str = INSTRUCTION) -> list[tuple[int, ...]]:
+        """What stands around the contexts of several turns, one more segment of ids than there are contexts, BOS first.
+
+        One turn with a context is laid out exactly as `prompt` does it.
+
+        Raises:
+            PromptError: A text spells a special token of the template, or what marks the place of a context.
+        """
+        spoken = [instruction, *(turn.question for turn in turns), *(turn.answer or "" for turn in turns)]
+        spelt = [token for token in [*self._special, _MARK] if any(token in text for text in spoken)]
+        if spelt:
+            raise PromptError(f"expected text without special tokens, got {', '.join(spelt)}; take them out")
+        asked = [
+            (_question(_MARK, turn.question) if turn.has_context else f"Question: {turn.question}", turn.answer)
+            for turn in turns
+        ]
+        text = self._laid_out(instruction, [*self._shown(), *asked])
+        first, *others = text.split(_MARK)
+        return [self._begin(self._template_tokens(first)), *map(self._template_tokens, others)]
+
     def labels(self, answer: str) -> tuple[int, ...]:
         """Token ids of `answer` as it follows the anchor, and the stop that ends it (never without a stop)."""
         return (*self._tokens(" " + answer.strip()), self.stop_id)
@@ -202,21 +237,25 @@ class Prompter:
 
     def _frame(self) -> tuple[str, str]:
         """Text before the context, and text after it with `_MARK` in the question's place."""
-        turns = [(_question(context, question), answer) for context, question, answer in self._shots()]
-        last = _question(_MARK, _MARK)
-        if self.layout.style == "plain":
-            shown = "".join(f"{asked}\n{ANCHOR} {answer}\n\n" for asked, answer in turns)
-            text = f"{INSTRUCTION}\n\n{shown}{last}\n{ANCHOR}"
-        else:
-            messages: list[dict[str, str]] = []
-            for number, (asked, answer) in enumerate([*turns, (last, "")]):
-                lead = f"{INSTRUCTION}\n\n" if number == 0 else ""
-                messages.append({"role": "user", "content": lead + asked})
-                if answer:
-                    messages.append({"role": "assistant", "content": f"{ANCHOR} {answer}"})
-            text = self._render(messages, add_generation_prompt=True) + ANCHOR
+        text = self._laid_out(INSTRUCTION, [*self._shown(), (_question(_MARK, _MARK), None)])
         before, middle, end = text.split(_MARK)
         return before, middle + _MARK + end
+
+    def _shown(self) -> list[tuple[str, str | None]]:
+        return [(_question(context, question), answer) for context, question, answer in self._shots()]
+
+    def _laid_out(self, instruction: str, turns: Sequence[tuple[str, str | None]]) -> str:
+        """Turns of what is asked and what was answered as one text, ready for the answer to the last."""
+        if self.layout.style == "plain":
+            shown = "".join(f"{asked}\n{ANCHOR} {answer}\n\n" for asked, answer in turns[:-1])
+            return f"{instruction}\n\n{shown}{turns[-1][0]}\n{ANCHOR}"
+        messages: list[dict[str, str]] = []
+        for number, (asked, answer) in enumerate(turns):
+            lead = f"{instruction}\n\n" if number == 0 else ""
+            messages.append({"role": "user", "content": lead + asked})
+            if number + 1 < len(turns):
+                messages.append({"role": "assistant", "content": f"{ANCHOR} {answer}"})
+        return self._render(messages, add_generation_prompt=True) + ANCHOR
 
     def _shots(self) -> Sequence[tuple[str, str, str]]:
         return WORKED_EXAMPLES[: self.layout.shots]
