@@ -37,11 +37,16 @@ class Latent:
             raise LatentError("expected a finite payload, got NaN or infinity; check the encoder's weights")
 
 
-def expect_space(latents: list[Latent], space: str) -> None:
-    """Raise `SpaceError` unless every latent belongs to `space`."""
+def expect_space(latents: list[Latent], space: str, width: int | None = None) -> None:
+    """Raise `SpaceError` unless every latent belongs to `space` and has vectors of `width`, if that is known."""
     for latent in latents:
         if latent.space != space:
             raise SpaceError(
                 f"expected a latent of space '{space}', got one of space '{latent.space}'; encode it with the method"
                 " that reads it"
+            )
+        if width is not None and latent.payload.shape[1] != width:
+            raise SpaceError(
+                f"expected vectors of width {width} in space '{space}', got {latent.payload.shape[1]}; whoever made the latent is"
+                " at fault"
             )

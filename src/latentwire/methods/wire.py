@@ -107,7 +107,7 @@ class Wire(Method):
 
     def prefix(self, latents: Sequence[Latent], reader: Reader) -> Prefix:
         """The reader's task tokens and the latents as its embeddings; differentiable in the adapter."""
-        expect_space(list(latents), self.space)
+        expect_space(list(latents), self.space, self.source.reader.width)
         adapter = self.adapter(reader)
         rows = self._moved([torch.from_numpy(latent.payload) for latent in latents], reader)
         return Prefix.stack([torch.cat([adapter.leading(), row]) for row in rows])
@@ -119,7 +119,7 @@ class Wire(Method):
             if isinstance(piece, str):
                 rows.append(reader.embed(id_tensor(reader.prompter.slot(piece).ids)).float())
             else:
-                expect_space([piece], self.space)
+                expect_space([piece], self.space, self.source.reader.width)
                 rows += self._moved([torch.from_numpy(piece.payload)], reader)
         return Prefix.stack([torch.cat(rows)])
 
