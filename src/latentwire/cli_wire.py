@@ -48,7 +48,7 @@ def encode(
     if force:
         out.unlink(missing_ok=True)
         out.with_name(out.name + ".partial").unlink(missing_ok=True)
-    secret, opened = _key(key), Wire.from_pretrained(str(wire))
+    secret, opened = read_key(key), Wire.from_pretrained(str(wire))
     with (bars := Bars(err)).bars:
         done = encode_documents(opened, files, out, compression, bars.task("encoding"), resume, secret)
     before = f", {done.earlier} of them before" if done.earlier else ""
@@ -67,7 +67,7 @@ def inspect(file: LatentFile, key: Key = None, as_json: Json = False) -> None:
     """List the latents of a file and check each."""
     rows, wrong = [], None
     try:
-        for message in read_messages(file, _key(key)):
+        for message in read_messages(file, read_key(key)):
             header = message.header
             rows.append(
                 {
@@ -105,7 +105,7 @@ def answer(
     as_json: Json = False,
 ) -> None:
     """Answer a question from latents in a file: no text is read."""
-    latents = latents_of(file, document or [], _key(key))
+    latents = latents_of(file, document or [], read_key(key))
     opened = Wire.from_pretrained(str(wire)) if wire else wire_of(latents[0].space)
     loaded = opened.open_reader(reader)
     prefix = opened.prefix(latents, loaded)
@@ -117,7 +117,8 @@ def answer(
     )
 
 
-def _key(path: Path | None) -> bytes | None:
+def read_key(path: Path | None) -> bytes | None:
+    """The key in a file, without white space around it; None where none is given."""
     if path is None:
         return None
     try:

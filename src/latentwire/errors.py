@@ -85,7 +85,17 @@ class NotStoredError(StoreError):
 
 
 class BusyError(LatentWireError):
-    """A server with as many waiting requests as it holds, or one that is shutting down."""
+    """A server with as many waiting requests as it holds, or one that is shutting down.
+
+    Attributes:
+        retry_after: Seconds after which to come again.
+    """
+
+    retry_after: float = 1.0
+
+
+class ServerError(LatentWireError):
+    """A server that cannot be reached, fails, or lets nobody in without a key."""
 
 
 class UnknownReaderError(LatentWireError):

@@ -58,6 +58,7 @@ class Answering:
             "completion_tokens": tokens,
             "total_tokens": positions + tokens,
             "latent_bytes": self.laid.latent_bytes,
+            "kv_bytes": self.laid.kv_bytes,
         }
 
     def whole(self, text: str, finish: str, tokens: int) -> dict[str, Any]:

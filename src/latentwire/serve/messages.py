@@ -16,6 +16,7 @@ from torch import Tensor
 from latentwire.errors import LatentError, RequestError, SpaceError
 from latentwire.latent import Latent
 from latentwire.reader import Reader
+from latentwire.reader.cache import cache_bytes
 from latentwire.reader.prompts import INSTRUCTION, Turn
 from latentwire.serve.schemas import ChatMessage, LatentPart
 from latentwire.wire import Wire
@@ -33,11 +34,13 @@ class Laid:
         embeds: `[T, D]`.
         opening: Token ids that it begins with.
         latent_bytes: Of the latents' payloads.
+        kv_bytes: Of the keys and values that the reader keeps of it.
     """
 
     embeds: Tensor
     opening: tuple[int, ...]
     latent_bytes: int
+    kv_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +125,7 @@ def laid_out(messages: Sequence[ChatMessage], wire: Wire, reader: Reader, receiv
         row, payload = _context(context, wire, reader, receiver)
         rows += [row, _embedded(reader, segment)]
         size += payload
-    return Laid(torch.cat(rows), segments[0] if contexts else (), size)
+    return _laid(reader, torch.cat(rows), segments[0] if contexts else (), size)
 
 
 def continued(prompt: str, latents: Sequence[LatentPart], wire: Wire, reader: Reader, receiver: Receiver) -> Laid:
@@ -138,7 +141,12 @@ def continued(prompt: str, latents: Sequence[LatentPart], wire: Wire, reader: Re
     rows = torch.cat([first, row.to(first), _embedded(reader, reader.prompter.slot(prompt).ids)])
     if not len(rows):
         raise RequestError("expected a prompt, got an empty one")
-    return Laid(rows, (), size)
+    return _laid(reader, rows, (), size)
+
+
+def _laid(reader: Reader, rows: Tensor, opening: tuple[int, ...], latent_bytes: int) -> Laid:
+    kept = cache_bytes(reader.model.config, len(rows), torch.finfo(reader.dtype).bits // 8)
+    return Laid(rows, opening, latent_bytes, int(kept))
 
 
 @torch.no_grad()
