@@ -256,7 +256,7 @@ def _error(answer: httpx.Response) -> LatentWireError:
         busy = BusyError(message)
         busy.retry_after = float(answer.headers.get("Retry-After", "0"))
         return busy
-    kind = getattr(errors, str(code), ServerError)
+    kind = getattr(errors, "UnknownReaderError" if code == "model_not_found" else str(code), ServerError)
     if not (isinstance(kind, type) and issubclass(kind, LatentWireError)):
         kind = ServerError
     return kind(message)
