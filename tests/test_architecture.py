@@ -37,6 +37,11 @@ FORBIDDEN = [
     ("latentwire.report", "latentwire.reader"),
     ("latentwire.report", "latentwire.methods"),
     ("latentwire.report", "latentwire.ladder"),
+    ("latentwire.wire_format", "latentwire.reader"),
+    ("latentwire.store", "latentwire.methods"),
+    ("latentwire.client", "latentwire.serve"),
+    ("latentwire.train", "latentwire.serve"),
+    ("latentwire.methods", "latentwire.serve"),
     ("latentwire.report", "torch"),
     ("latentwire.report", "transformers"),
     ("latentwire.metrics", "transformers"),
@@ -134,6 +139,7 @@ def test_what_a_client_needs_imports_neither_torch_nor_transformers():
         "            raise ImportError(name)\n"
         "sys.meta_path.insert(0, Refuse())\n"
         "import latentwire, numpy\n"
+        "import latentwire.client, latentwire.store\n"
         "data = latentwire.pack(latentwire.Latent(numpy.ones((2, 3), 'float32'), 'int8', 's', 2))\n"
         "print(len(latentwire.unpack(data).payload))\n"
     )

@@ -9,7 +9,8 @@ from latentwire.data import DATASETS
 from latentwire.errors import BusyError
 from latentwire.reader import Prefix
 from latentwire.reader.state import fork, merged
-from latentwire.serve.engine import Engine, Job, Request
+from latentwire.serve.engine import Engine
+from latentwire.serve.work import Job, Request
 from questions import QUESTIONS
 from tiny import FAMILIES, tiny_reader
 

@@ -13,12 +13,14 @@ __version__ = "0.1.0"
 __all__ = [
     "DATASETS",
     "METHODS",
+    "Client",
     "Example",
     "Latent",
     "LatentWireError",
     "Limits",
     "Message",
     "Reader",
+    "Store",
     "Wire",
     "answer",
     "compress",
@@ -30,12 +32,14 @@ __all__ = [
 ]
 
 _LAZY = {
+    "Client": "latentwire.client",
     "DATASETS": "latentwire.data",
     "METHODS": "latentwire.methods",
     "Example": "latentwire.data",
     "Limits": "latentwire.wire_header",
     "Message": "latentwire.wire_format",
     "Reader": "latentwire.reader",
+    "Store": "latentwire.store",
     "Wire": "latentwire.wire",
     "answer": "latentwire.api",
     "compress": "latentwire.api",

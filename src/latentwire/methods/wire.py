@@ -199,8 +199,7 @@ class Wire(Method):
 
     def _fit_new_adapters(self, windows: Sequence[Window], progress: Progress) -> None:
         """Fit adapters that were started for readers of other families to the tokens that windows hold, each once."""
-        held = np.concatenate([np.asarray(window) for window in windows])
-        counts = np.bincount(held, minlength=self.source.reader.vocab_size)
+        counts = np.bincount(np.concatenate(list(windows)), minlength=self.source.reader.vocab_size)
         for name, pairs in self._pairs.items():
             adapter = self._adapters[name]
             assert isinstance(adapter, Adapter)

@@ -12,10 +12,10 @@ from typing import Any
 from fastapi import Request as HttpRequest
 
 from latentwire.errors import LatentWireError
-from latentwire.serve.engine import Engine, Job, Piece, Request
 from latentwire.serve.messages import Laid
 from latentwire.serve.meters import Meters
 from latentwire.serve.schemas import Sampling
+from latentwire.serve.work import Job, Piece, Request, Working
 
 GLANCE_SECONDS = 0.1  # between two looks at whether a client is still there
 MOST_TOKENS = 64  # of an answer whose length was not asked for
@@ -88,7 +88,7 @@ class Answering:
 
 
 def submit(
-    engine: Engine, kind: str, body: Sampling, reader: str, laid: Laid, max_tokens: int | None, one_line: bool
+    engine: Working, kind: str, body: Sampling, reader: str, laid: Laid, max_tokens: int | None, one_line: bool
 ) -> Answering:
     """Put a prompt in line.
 
@@ -146,7 +146,7 @@ async def streamed(answering: Answering, http: HttpRequest, meters: Meters, usag
         return
 
 
-async def in_engine(engine: Engine, work: Callable[[], Any]) -> Any:
+async def in_engine(engine: Working, work: Callable[[], Any]) -> Any:
     """The result of work that the models' thread does, once it is its turn.
 
     Raises:

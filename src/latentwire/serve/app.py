@@ -26,6 +26,7 @@ from latentwire.serve.guards import BodyLimit, Keys, add_errors, envelope, refus
 from latentwire.serve.messages import Laid, Receiver, continued, laid_out
 from latentwire.serve.meters import Meters
 from latentwire.serve.schemas import IDLE, ChatRequest, CompletionRequest, EncodeRequest, Sampling
+from latentwire.serve.work import Working
 from latentwire.store import Store
 from latentwire.wire import Wire
 from latentwire.wire_format import digest, pack
@@ -65,11 +66,19 @@ class Server:
         readers: By the name that requests call them.
         store: Keeps latents.
         settings: What the operator decides.
+        engine: What computes; an `Engine` in this process if not given.
     """
 
-    def __init__(self, wire: Wire, readers: Mapping[str, Reader], store: Store, settings: Settings) -> None:
+    def __init__(
+        self,
+        wire: Wire,
+        readers: Mapping[str, Reader],
+        store: Store,
+        settings: Settings,
+        engine: Working | None = None,
+    ) -> None:
         self.wire, self.readers, self.store, self.settings = wire, dict(readers), store, settings
-        self.engine = Engine(self.readers, settings.most_running, settings.most_waiting)
+        self.engine = engine or Engine(self.readers, settings.most_running, settings.most_waiting)
         self.meters = Meters(self.engine)
         self.receiver = Receiver(store.get, settings.secret, settings.limits)
 

@@ -14,8 +14,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -24,64 +22,11 @@ from latentwire.errors import BusyError, LatentWireError
 from latentwire.reader import Reader
 from latentwire.reader.inputs import pad_left
 from latentwire.reader.state import State, merged, narrowed
+from latentwire.serve.work import Finish, Job, Piece, Request
 
 log = logging.getLogger("latentwire")
 
 IDLE_SECONDS = 0.05
-Finish = Literal["stop", "length", "cancelled", "error"]
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """What a listener gets: text that came, and how it ended, if it did."""
-
-    text: str
-    tokens: int
-    finish: Finish | None = None
-    error: str = ""
-
-
-@dataclass(eq=False)
-class Request:
-    """One prompt to be answered.
-
-    Attributes:
-        reader: Name of the reader.
-        embeds: `[T, D]`, the whole prompt as the reader's embeddings.
-        max_tokens: The most that is answered.
-        listener: Called in the engine's thread with each piece; it must not block.
-        opening: Token ids that `embeds` begins with and other prompts may begin with too.
-        stops: Texts that end the answer, which they are no part of.
-        one_line: Whether a line break ends it too.
-        temperature: 0 takes the likeliest token.
-        top_p: Tokens are drawn from the likeliest that make up this share.
-        seed: Of the draws.
-    """
-
-    reader: str
-    embeds: Tensor
-    max_tokens: int
-    listener: Callable[[Piece], None]
-    opening: tuple[int, ...] = ()
-    stops: tuple[str, ...] = ()
-    one_line: bool = True
-    temperature: float = 0.0
-    top_p: float = 1.0
-    seed: int = 0
-    cancelled: bool = False
-    ids: list[int] = field(default_factory=list)
-    sent: str = ""
-    draws: torch.Generator | None = None
-
-
-@dataclass(eq=False)
-class Job:
-    """Any other work in the models' thread, such as encoding."""
-
-    work: Callable[[], None]
-    failed: Callable[[str], None]
-    cancelled: bool = False
-
 
 class Engine:
     """Answers requests for several readers.

@@ -2,7 +2,7 @@
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from latentwire.serve.engine import Engine
+from latentwire.serve.work import Working
 
 SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
@@ -10,7 +10,7 @@ SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 class Meters:
     """The counters of one server."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Working) -> None:
         self.registry = CollectorRegistry()
         given = {"registry": self.registry}
         self.requests = Counter("latentwire_requests", "Requests answered.", ["route", "status"], **given)

@@ -20,7 +20,7 @@ import torch
 
 from latentwire.errors import BusyError, LatentWireError, ServerError
 from latentwire.reader import Reader
-from latentwire.serve.engine import Finish, Job, Piece, Request
+from latentwire.serve.work import Finish, Job, Piece, Request
 
 log = logging.getLogger("latentwire")
 
@@ -76,7 +76,7 @@ class VllmEngine:
         return self._closing.is_set()
 
     def submit(self, work: Request | Job) -> None:
-        """Put a request or job in line. Raises as `Engine.submit`."""
+        """Put a request or job in line. Raises as `Working.submit`."""
         if self._closing.is_set():
             raise BusyError("expected a server that takes requests, got one that is shutting down; ask another")
         with self._lock:
