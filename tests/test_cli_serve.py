@@ -84,7 +84,7 @@ def test_a_server_answers_and_finishes_what_runs_when_it_is_told_to_stop(started
 )
 def test_options_that_cannot_work_are_refused(trained, home, capsys, options, words):  # noqa: F811
     given = [option.format(home=home) for option in options]
-    code, said = call(["serve", "--wire", str(trained), "--reader", str(home / "tiny-llama"), *given], capsys)
+    code, _, said = call(capsys, "serve", "--wire", trained, "--reader", home / "tiny-llama", *given)
     assert code == 2
     assert words in said
 
@@ -92,6 +92,6 @@ def test_options_that_cannot_work_are_refused(trained, home, capsys, options, wo
 def test_an_api_key_file_without_keys_is_refused(trained, home, tmp_path, capsys):  # noqa: F811
     (tmp_path / "keys.txt").write_text("\n \n")
     options = ["--reader", str(home / "tiny-llama"), "--api-keys", str(tmp_path / "keys.txt")]
-    code, said = call(["serve", "--wire", str(trained), *options], capsys)
+    code, _, said = call(capsys, "serve", "--wire", trained, *options)
     assert code == 2
     assert "one in each line, got none" in said
