@@ -25,7 +25,16 @@ def free_port():
 @pytest.fixture
 def started(trained, home, tmp_path):  # noqa: F811
     port = free_port()
-    command = [sys.executable, "-m", "latentwire", "serve", "--wire", str(trained), "--reader", str(home / "tiny-llama")]
+    command = [
+        sys.executable,
+        "-m",
+        "latentwire",
+        "serve",
+        "--wire",
+        str(trained),
+        "--reader",
+        str(home / "tiny-llama"),
+    ]
     command += ["--reader", str(home / "tiny-gemma3"), "--store", str(tmp_path / "latents.db"), "--port", str(port)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=dict(os.environ))
     client = lw.Client(f"http://127.0.0.1:{port}", attempts=8)

@@ -15,6 +15,7 @@ GOLDEN = {
     "fp16": (np.array([[1.0, -2.5]], dtype=np.float32), "003c00c1"),
     "int8": (np.array([[127.0, -63.5], [0.0, 0.0]], dtype=np.float32), "003c00007fc00000"),
     "int4": (np.array([[7.0, -3.0, 1.0]], dtype=np.float32), "003c5f89"),
+    "pq": (np.array([[7, 255], [0, 16]], dtype=np.uint8), "07ff0010"),
     "ids16": (np.array([[1], [513]], dtype=np.uint32), "01000102"),
     "ids32": (np.array([[1], [66051]], dtype=np.uint32), "0100000003020100"),
     "utf8": (np.frombuffer("né".encode(), dtype=np.uint8).reshape(-1, 1), "6ec3a9"),

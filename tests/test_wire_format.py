@@ -35,6 +35,7 @@ PAYLOADS = {
     "fp16": ROWS,
     "int8": ROWS,
     "int4": ROWS,
+    "pq": np.array([[7, 255], [0, 16]], dtype=np.uint8),
     "ids16": np.array([[1], [513]], dtype=np.uint32),
     "ids32": np.array([[1], [66051]], dtype=np.uint32),
     "utf8": np.frombuffer("né".encode(), dtype=np.uint8).reshape(-1, 1),

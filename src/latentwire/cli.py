@@ -20,7 +20,7 @@ from rich.logging import RichHandler
 from latentwire import climb, pipeline
 from latentwire.bars import Bars
 from latentwire.cli_serve import serve
-from latentwire.cli_wire import answer, ask_question, encode, inspect
+from latentwire.cli_wire import answer, ask_question, codebooks, encode, inspect
 from latentwire.config import Recipe, combinations, load_recipe
 from latentwire.doctor import examine
 from latentwire.earlier import LADDER, FinishedRungs, finished_rungs, starting_weights
@@ -50,7 +50,7 @@ from latentwire.wired import attach_recipe, take_reader
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 
 app.command("ask")(ask_question)
-for command in (encode, inspect, answer, serve):
+for command in (encode, codebooks, inspect, answer, serve):
     app.command()(command)
 
 OUT = Path("out")

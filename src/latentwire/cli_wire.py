@@ -8,11 +8,12 @@ from typing import Annotated
 import typer
 
 from latentwire.bars import Bars
-from latentwire.documents import encode_documents, latents_of, read_messages, wire_of
+from latentwire.documents import encode_documents, latents_of, learn_codebooks, read_messages, wire_of
 from latentwire.errors import DataError, LatentError
 from latentwire.options import Force, Json, Resume, WireFolder
 from latentwire.printing import err, say, show_asked, table
 from latentwire.wire import Wire
+from latentwire.wire_folder import CODEBOOKS, write_codebooks
 from latentwire.wired import ask, read_contexts
 
 LatentFile = Annotated[Path, typer.Argument(help="A file of latents, such as out.lw.", show_default=False)]
@@ -39,6 +40,9 @@ def encode(
     files: Annotated[list[Path], typer.Argument(help="Text files, one document each.", show_default=False)],
     out: Annotated[Path, typer.Option("--out", "-o", help="The file of latents to write.")],
     compression: Annotated[int | None, typer.Option(help="One that the wire serves; its own if not given.")] = None,
+    codec: Annotated[
+        str | None, typer.Option(help="fp32, fp16, int8, int4, or pq; the wire's own if not given.")
+    ] = None,
     key: Key = None,
     force: Force = False,
     resume: Resume = False,
@@ -50,7 +54,7 @@ def encode(
         out.with_name(out.name + ".partial").unlink(missing_ok=True)
     secret, opened = read_key(key), Wire.from_pretrained(str(wire))
     with (bars := Bars(err)).bars:
-        done = encode_documents(opened, files, out, compression, bars.task("encoding"), resume, secret)
+        done = encode_documents(opened, files, out, compression, bars.task("encoding"), resume, secret, codec)
     before = f", {done.earlier} of them before" if done.earlier else ""
     sentence = (
         f"{out}: {done.documents} documents{before}, {done.source_tokens:,} tokens as {done.vectors:,} vectors,"
@@ -61,6 +65,23 @@ def encode(
         for one in done.failed:
             err.print(f"left out: {one.reason}", markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(2)
+
+
+def codebooks(
+    wire: WireFolder,
+    files: Annotated[list[Path], typer.Argument(help="Text files to learn from.", show_default=False)],
+    vector_bytes: Annotated[int, typer.Option(help="Bytes that a vector becomes; they divide its width.")] = 72,
+    seed: Annotated[int, typer.Option(help="Of the learning.")] = 0,
+    force: Force = False,
+) -> None:
+    """Learn codebooks for the codec pq from texts, and keep them in the wire's folder."""
+    opened = Wire.load(wire)
+    if opened.codebooks is not None and not force:
+        raise DataError(f"{wire} has codebooks already; add --force to replace them: what was sent in pq is then lost")
+    with (bars := Bars(err)).bars:
+        learnt = learn_codebooks(opened, read_contexts(files), vector_bytes, seed, bars.task("encoding"))
+    write_codebooks(wire, learnt)
+    say({"id": learnt.id, "bytes": vector_bytes}, f"{wire / CODEBOOKS}: {vector_bytes} bytes a vector", False)
 
 
 def inspect(file: LatentFile, key: Key = None, as_json: Json = False) -> None:

@@ -11,7 +11,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from latentwire.atomic import unwritable
+from latentwire.codebooks import CODEC, Codebooks, learn
 from latentwire.errors import DataError, LatentError, LatentWireError, WireError
 from latentwire.latent import Latent
 from latentwire.reader.gguf import cache_dir
@@ -62,16 +65,17 @@ def encode_documents(
     progress: Callable[[float, str], None],
     resume: bool = False,
     key: bytes | None = None,
+    codec: str | None = None,
 ) -> Encoded:
     """Encode text files into one file. A bad document is left out and named; the others are encoded.
 
     Raises:
         DataError: The file is there already, or was begun and neither is to go on; no document could be encoded.
         MethodError: A compression that the wire does not serve.
+        LatentError: A codec that it does not send in.
         RunError: The file cannot be written.
     """
-    size = compression or wire.method.compression
-    wire.method.expect_served(size)
+    way = _Way(wire, compression or wire.method.compression, codec or wire.method.wire_dtype, key)
     partial = out.with_name(out.name + ".partial")
     if out.exists() or (partial.exists() and not resume):
         raise DataError(f"{out} was begun or is there already; add --resume to go on with it or --force to replace it")
@@ -84,10 +88,8 @@ def encode_documents(
             known = {(one.name, one.header.source, one.header.space) for one in read_messages(partial)}
             for first in range(0, len(paths), BATCH):
                 texts = _texts(paths[first : first + BATCH], failed)
-                due = {
-                    name: text for name, text in texts.items() if (name, digest(text), wire.method.space) not in known
-                }
-                for name, message in _messages(wire, due, size, key, failed):
+                due = {name: text for name, text in texts.items() if (name, digest(text), way.space) not in known}
+                for name, message in _messages(way, due, failed):
                     file.write(message)
                     progress(first / len(paths), name)
                 file.flush()
@@ -141,6 +143,23 @@ def latents_of(path: Path, names: Sequence[str], key: bytes | None = None) -> li
     return [found[name].latent() for name in chosen]
 
 
+def learn_codebooks(
+    wire: Wire, texts: Sequence[str], vector_bytes: int, seed: int, progress: Callable[[float, str], None]
+) -> Codebooks:
+    """Codebooks for a wire's latents, learnt from those of texts at every compression that it serves.
+
+    Raises:
+        LatentError: As `codebooks.learn`.
+    """
+    sizes, found = wire.method.compressions, []
+    steps = [(size, first) for size in sizes for first in range(0, len(texts), BATCH)]
+    for done, (size, first) in enumerate(steps):
+        found += [latent.payload for latent in wire.encode(texts[first : first + BATCH], size)]
+        progress(done / len(steps), f"{size}x")
+    progress(1.0, "")
+    return learn(np.concatenate(found).astype(np.float32), vector_bytes, seed)
+
+
 def remember_wire(wire: Wire) -> None:
     """Note where the wire of a latent space lies, so that its latents find it."""
     place = _place(wire.method.space)
@@ -164,7 +183,7 @@ def wire_of(space: str) -> Wire:
             f"expected the wire of space '{space}', but it encoded nothing here; give it with --wire"
         ) from None
     wire = Wire.load(folder)
-    if wire.method.space != space:
+    if not wire.reads(space):
         raise WireError(
             f"expected the wire of space '{space}' in {folder}, got that of '{wire.method.space}'; give --wire"
         )
@@ -172,7 +191,8 @@ def wire_of(space: str) -> Wire:
 
 
 def _place(space: str) -> Path:
-    return cache_dir() / "wires" / "".join(letter if letter.isalnum() else "-" for letter in space)
+    base = space.partition("/")[0]  # what follows names codebooks
+    return cache_dir() / "wires" / "".join(letter if letter.isalnum() else "-" for letter in base)
 
 
 def _whole_bytes(path: Path) -> int:
@@ -196,17 +216,38 @@ def _texts(paths: Sequence[Path], failed: list[Failed]) -> dict[str, str]:
     return texts
 
 
-def _messages(
-    wire: Wire, texts: dict[str, str], size: int, key: bytes | None, failed: list[Failed]
-) -> Iterator[tuple[str, bytes]]:
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """How texts become messages."""
+
+    wire: Wire
+    compression: int
+    codec: str
+    key: bytes | None
+
+    def __post_init__(self) -> None:
+        self.wire.method.expect_served(self.compression)
+        self.wire.expect_codec(self.codec)
+
+    @property
+    def space(self) -> str:
+        """What the latents' space is called."""
+        base, books = self.wire.method.space, self.wire.codebooks
+        return books.space(base) if books is not None and self.codec == CODEC else base
+
+    def encode(self, texts: Sequence[str]) -> list[Latent]:
+        return self.wire.encode(texts, self.compression, self.codec)
+
+
+def _messages(way: _Way, texts: dict[str, str], failed: list[Failed]) -> Iterator[tuple[str, bytes]]:
     """Names and messages of texts: all at once or, where one of them is refused, one by one."""
     try:
-        made = dict(zip(texts, wire.encode(list(texts.values()), size), strict=True)) if texts else {}
+        made = dict(zip(texts, way.encode(list(texts.values())), strict=True)) if texts else {}
     except LatentWireError:
         made = {}
     for name, text in texts.items():
         try:
-            latent = made[name] if made else wire.encode([text], size)[0]
-            yield name, pack(latent, name, digest(text), key)
+            latent = made[name] if made else way.encode([text])[0]
+            yield name, pack(latent, name, digest(text), way.key)
         except LatentWireError as error:
             failed.append(Failed(name, str(error)))

@@ -13,13 +13,24 @@ import torch
 from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError
 
+from latentwire.codebooks import CODEC, Codebooks
+from latentwire.codecs import CODECS
 from latentwire.errors import LatentError, WireError
 from latentwire.latent import Latent, expect_space
 from latentwire.methods.wire import Wire as WireMethod
 from latentwire.reader import Layout, Prefix, Reader
 from latentwire.reader.checkpoint import first_line
 from latentwire.reader.load import load_model
-from latentwire.wire_folder import CONFIG, EXTRAS, WireFiles, read_wire, write_wire
+from latentwire.wire_folder import (
+    CODEBOOKS,
+    CONFIG,
+    EXTRAS,
+    WireFiles,
+    read_codebooks,
+    read_wire,
+    write_codebooks,
+    write_wire,
+)
 
 
 @dataclass(frozen=True)
@@ -30,11 +41,13 @@ class Wire:
         method: The method behind it.
         files: What its folder holds.
         folder: Where it was loaded from.
+        codebooks: For codec `pq`, where it has any.
     """
 
     method: WireMethod
     files: WireFiles
     folder: Path
+    codebooks: Codebooks | None = None
 
     @classmethod
     def load(cls, folder: Path | str) -> "Wire":
@@ -58,7 +71,7 @@ class Wire:
                 f"expected latents of space {files.space} in {folder}, as its {CONFIG} says, got {method.space}; its files are"
                 " of two trainings: fetch or train the wire anew"
             )
-        return cls(method, files, folder)
+        return cls(method, files, folder, read_codebooks(folder))
 
     @classmethod
     def from_pretrained(cls, name: str) -> "Wire":
@@ -80,6 +93,8 @@ class Wire:
         """Write the wire into a folder, with its recipe, rows and model card."""
         folder = Path(folder)
         write_wire(folder, self.files)
+        if self.codebooks is not None:
+            write_codebooks(folder, self.codebooks)
         for name in EXTRAS:
             if (self.folder / name).exists() and self.folder.resolve() != folder.resolve():
                 shutil.copyfile(self.folder / name, folder / name)
@@ -93,7 +108,7 @@ class Wire:
 
     def uploads(self) -> list[str]:
         """The files of the folder that an upload sends, as paths below it."""
-        known = [*self.files.names(), *EXTRAS]
+        known = [*self.files.names(), CODEBOOKS, *EXTRAS]
         return [name for name in known if (self.folder / name).exists()]
 
     def open_reader(self, name: str, dtype: str = "auto") -> Reader:
@@ -107,14 +122,33 @@ class Wire:
         asked = self.files.reader(loaded.fingerprint, name)
         return Reader(loaded.model, loaded.tokenizer, asked.name, Layout(asked.style, asked.shots), loaded.fingerprint)
 
-    def encode(self, texts: Sequence[str], compression: int | None = None) -> list[Latent]:
+    def encode(self, texts: Sequence[str], compression: int | None = None, codec: str | None = None) -> list[Latent]:
         """One latent per text, `compression` times shorter than its tokens. No reader and no question is needed.
 
         Raises:
             MethodError: An empty text, or a compression that the wire does not serve.
+            LatentError: A codec that is none for vectors, or `pq` where the wire has no codebooks.
         """
+        asked = codec or self.method.wire_dtype
+        self.expect_codec(asked)
         windows = [self.method.source.windows(text) for text in texts]
-        return self.method.encode_windows(windows, compression or self.method.compression)
+        found = self.method.encode_windows(windows, compression or self.method.compression)
+        if asked == CODEC and self.codebooks is not None:
+            return [self.codebooks.coded(latent) for latent in found]
+        return [replace(latent, codec=asked) for latent in found]
+
+    def expect_codec(self, codec: str) -> None:
+        """Raise `LatentError` unless latents can be sent in this codec."""
+        known = [name for name in CODECS if CODECS[name].dtype is np.float32]
+        known += [CODEC] if self.codebooks is not None else []
+        if codec not in known:
+            hint = "; learn codebooks with latentwire codebooks" if codec == CODEC else ""
+            raise LatentError(f"expected a codec of {', '.join(known)}, got '{codec}'; choose one of those{hint}")
+
+    def reads(self, space: str) -> bool:
+        """Whether a latent of this space can be read."""
+        own = self.method.space
+        return space == own or (self.codebooks is not None and space == self.codebooks.space(own))
 
     def append(self, latent: Latent, text: str, added: str, compression: int | None = None) -> Latent:
         """The latent of `text + added` from that of `text`: only windows that the addition changes are encoded.
@@ -152,4 +186,9 @@ class Wire:
                 f" trained, got {reader.prompter.layout.style} and {reader.prompter.layout.shots}; open it with"
                 " wire.open_reader"
             )
-        return self.method.join(pieces, reader)
+        return self.method.join([self._vectors(piece) for piece in pieces], reader)
+
+    def _vectors(self, piece: Latent | str) -> Latent | str:
+        """A piece of a prompt, codes as the vectors that they stand for."""
+        coded = isinstance(piece, Latent) and piece.codec == CODEC and self.codebooks is not None
+        return self.codebooks.restored(piece) if coded else piece  # type: ignore[union-attr, arg-type]

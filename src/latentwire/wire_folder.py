@@ -6,6 +6,7 @@ adapters/<reader>.safetensors
                           one reader's trained part each; attaching a reader adds one and changes no other
 recipe.yaml, rows.jsonl   how it was trained, and what the ladder measured
 README.md                 the model card
+codebooks.safetensors     what codes of codec `pq` stand for, where any were learnt
 """
 
 import json
@@ -17,11 +18,14 @@ from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
+from safetensors.numpy import load_file as load_arrays
+from safetensors.numpy import save as save_arrays
 from safetensors.torch import load_file, save
 from torch import Tensor
 
 from latentwire.atomic import atomic_write
-from latentwire.errors import WireError
+from latentwire.codebooks import Codebooks
+from latentwire.errors import LatentError, WireError
 
 FORMAT = 2
 CONFIG = "config.json"
@@ -30,6 +34,7 @@ IN_RUN = "wire"  # where a run that trained a wire keeps it
 RECIPE = "recipe.yaml"
 ROWS = "rows.jsonl"
 EXTRAS = (RECIPE, ROWS, CARD)
+CODEBOOKS = "codebooks.safetensors"
 LATENTS = "latents.safetensors"
 ADAPTERS = "adapters"
 IN_STEPS = ("mix.weight", "residual.weight")
@@ -155,6 +160,26 @@ def write_wire(folder: Path, files: WireFiles) -> None:
     }
     text = json.dumps(config, indent=2)
     atomic_write(folder / CONFIG, partial(Path.write_text, data=text, encoding="utf-8"))
+
+
+def read_codebooks(folder: Path) -> Codebooks | None:
+    """The wire's codebooks; None where none were learnt.
+
+    Raises:
+        WireError: They are damaged.
+    """
+    path = folder / CODEBOOKS
+    if not path.exists():
+        return None
+    try:
+        return Codebooks(load_arrays(path)["words"])
+    except (OSError, SafetensorError, KeyError, LatentError) as error:
+        raise WireError(f"expected readable codebooks at {path}, got: {error}; fetch or learn them anew") from None
+
+
+def write_codebooks(folder: Path, codebooks: Codebooks) -> None:
+    """Write a wire's codebooks into its folder. Raises `RunError` where it cannot be written."""
+    atomic_write(folder / CODEBOOKS, partial(Path.write_bytes, data=save_arrays({"words": codebooks.words})))
 
 
 def shortened(name: str, part: Tensor) -> Tensor:

@@ -1,11 +1,12 @@
 """Codecs: latent payloads to bytes and back. Lossy ones are applied for real wherever a wire is measured.
 
 Everything is little-endian. Needs numpy only. To add one, write a class with the attributes of `Codec` in a file here, register it and
-import it below, give it golden bytes in `tests/test_codecs.py` and a row in `docs/wire-format.md`.
+import it below, give it golden bytes in `tests/test_codecs.py` and `tests/test_wire_format.py` and a row in `docs/wire-format.md`.
 """
 
 from dataclasses import replace
 
+from latentwire.codecs import codes as codes
 from latentwire.codecs import text as text
 from latentwire.codecs import vectors as vectors
 from latentwire.codecs.base import CODECS as CODECS

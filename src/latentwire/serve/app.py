@@ -8,7 +8,7 @@ import base64
 import time
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse, StreamingResponse
 
 from latentwire import __version__
-from latentwire.codecs import CODECS
-from latentwire.errors import LatentError, RequestError, UnknownReaderError
+from latentwire.errors import RequestError, UnknownReaderError
 from latentwire.latent import Latent
 from latentwire.reader import Reader
 from latentwire.serve.answers import Answering, ClientGoneError, finished, in_engine, streamed, submit
@@ -96,12 +95,7 @@ class Server:
         return found
 
     def message(self, body: EncodeRequest, latent: Latent) -> bytes:
-        """A text's latent as bytes, in the codec that was asked for."""
-        if body.codec is not None:
-            if body.codec not in CODECS or CODECS[body.codec].number >= 16:
-                vectors = [name for name in CODECS if CODECS[name].number < 16]
-                raise LatentError(f"expected a codec of {', '.join(vectors)}, got '{body.codec}'; choose one of those")
-            latent = replace(latent, codec=body.codec)
+        """A text's latent as bytes."""
         return pack(latent, body.name, digest(body.text), self.settings.secret)
 
 
@@ -176,7 +170,9 @@ def _latent_routes(app: FastAPI, server: Server) -> None:
     async def encode(body: EncodeRequest) -> dict[str, Any]:
         """Encode a text once, for any reader and any number of questions."""
         with server.meters.encode.time():
-            (latent,) = await in_engine(server.engine, lambda: server.wire.encode([body.text], body.compression))
+            (latent,) = await in_engine(
+                server.engine, lambda: server.wire.encode([body.text], body.compression, body.codec)
+            )
         message = await asyncio.to_thread(server.message, body, latent)
         answer: dict[str, Any] = {"object": "latent", "id": None}
         if body.store:

@@ -28,6 +28,7 @@ log = logging.getLogger("latentwire")
 
 IDLE_SECONDS = 0.05
 
+
 class Engine:
     """Answers requests for several readers.
 

@@ -159,7 +159,7 @@ def _context(parts: Sequence[object], wire: Wire, reader: Reader, receiver: Rece
             message = receiver.receive(part)
             if message.header.codec in ("ids16", "ids32", "utf8"):
                 raise LatentError(f"expected vectors, got {message.header.codec}; send text as a text part")
-            if message.header.space != wire.method.space:
+            if not wire.reads(message.header.space):
                 raise SpaceError(
                     f"expected a latent of space '{wire.method.space}', which reader '{reader.name}' has an adapter for, got one of"
                     f" '{message.header.space}'; encode it with POST /v1/latents"

@@ -1,0 +1,144 @@
+"""What each codec costs a trained wire: results/<dataset>/wire--codecs.json.
+
+    python runs/codecs.py WIRE RECIPE [key=value ...] --readers NAME [...] --questions N --command "..."
+
+WIRE is a wire's folder; the recipe names the evaluation data and the texts that codebooks are learnt from (its training contexts). For
+each reader, compression and codec one row: F1, answer NLL, how much of it is lost against fp16 (paired, over contexts, as a share of
+fp16's) and how many answers are the same, beside the bytes of a context. Text stands there in its own codecs.
+"""
+
+import argparse
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from collect import ROOT, portable, rounded
+from rich.console import Console
+
+from latentwire import Wire
+from latentwire.bars import Bars
+from latentwire.codebooks import CODEC, Codebooks
+from latentwire.config import dump, load_recipe
+from latentwire.data import context_hash
+from latentwire.documents import learn_codebooks
+from latentwire.evaluate import Evaluator, RungResult, shown
+from latentwire.methods import METHODS, Method
+from latentwire.metrics import PairedBootstrap
+from latentwire.pipeline import evaluation_examples, training_examples
+from latentwire.runs import provenance
+
+REFERENCE = "fp16"
+SIZES = (144, 72, 48)  # bytes a vector of product quantisation
+SAME = 0.98  # answers that int8 must share with fp16
+LOSS = 0.02  # of fp16's NLL that the default codec may lose, at its interval's upper end
+
+
+@dataclass
+class Coded(Method):
+    """A wire's latents of one compression in one codec."""
+
+    wire: Wire
+    compression: int
+    codec: str
+    books: Codebooks | None = None
+
+    def encode(self, slots, reader):
+        """As the wire encodes, in the codec."""
+        windows = [self.wire.method.source.windows(slot.text) for slot in slots]
+        found = self.wire.method.encode_windows(windows, self.compression)
+        return [self.books.coded(one) if self.books else replace(one, codec=self.codec) for one in found]
+
+    def prefix(self, latents, reader):
+        """As the wire reads."""
+        restored = [self.books.restored(one) if self.books else one for one in latents]
+        return self.wire.method.prefix(restored, reader)
+
+
+def row_of(result: RungResult, reference: RungResult, bootstrap: PairedBootstrap) -> dict[str, Any]:
+    """What was measured of one codec."""
+    nll, base = (np.array([out.answer_nll for out in one.outcomes]) for one in (result, reference))
+    lost, f1 = bootstrap.ratio(nll - base, base), bootstrap.mean(np.array(result.f1))
+    same = np.mean([a.answer == b.answer for a, b in zip(result.outcomes, reference.outcomes, strict=True)])
+    return {
+        "reader": result.reader,
+        "rung": result.rung,
+        "n": len(result.f1),
+        "bytes_on_wire": float(np.mean(result.bytes_on_wire)),
+        "f1": f1.value,
+        "f1_low": f1.low,
+        "f1_high": f1.high,
+        "answer_nll": float(nll.mean()),
+        "nll_lost": lost.value,
+        "nll_lost_low": lost.low,
+        "nll_lost_high": lost.high,
+        "same_answers_as_fp16": float(same),
+    }
+
+
+def main() -> None:
+    """Read the arguments, measure, write the file."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("wire", type=Path)
+    parser.add_argument("recipe", type=Path)
+    parser.add_argument("overrides", nargs="*")
+    parser.add_argument("--readers", nargs="+", required=True)
+    parser.add_argument("--questions", type=int, required=True)
+    parser.add_argument("--command", required=True)
+    parser.add_argument("--results", type=Path, default=ROOT / "results")
+    given = parser.parse_args()
+    recipe = load_recipe(given.recipe, [*given.overrides, f"data.eval_limit={given.questions}"])
+    wire, examples = Wire.load(given.wire), evaluation_examples(recipe)
+    texts = list(dict.fromkeys(example.context for example in training_examples(recipe)))
+    bootstrap = PairedBootstrap([context_hash(example.context) for example in examples], 10_000)
+    rows: list[dict[str, Any]] = []
+    with (bars := Bars(Console(stderr=True))).bars:
+        books = [learn_codebooks(wire, texts, size, 0, bars.task(f"{size} bytes a vector")) for size in SIZES]
+        for name in given.readers:
+            reader = wire.open_reader(name)
+            evaluator = Evaluator(reader, examples, recipe.eval.batch, recipe.eval.max_new_tokens)
+
+            def measure(called: str, method: Method, evaluator: Evaluator = evaluator) -> RungResult:
+                evaluator.progress = shown(bars.task(f"{evaluator.reader.name}, {called}"))
+                return evaluator.run(called, method, "context")
+
+            for compression in wire.method.compressions[:2]:
+                reference = measure(f"{REFERENCE} {compression}x", Coded(wire, compression, REFERENCE))
+                others = [
+                    measure(f"{codec} {compression}x", Coded(wire, compression, codec))
+                    for codec in ("fp32", "int8", "int4")
+                ]
+                others += [
+                    measure(f"{CODEC} {len(one.words)} {compression}x", Coded(wire, compression, CODEC, one))
+                    for one in books
+                ]
+                rows += [row_of(result, reference, bootstrap) for result in (reference, *others)]
+            text = measure("utf8", METHODS["full_text"]())
+            rows += [row_of(text, reference, bootstrap)]
+    facts = provenance()
+    result = {
+        "run": {"command": given.command, "seed": recipe.train.seed, **facts},
+        "meta": {
+            "what": "codecs of one trained wire: NLL lost and same answers are against fp16 at the same compression",
+            "peer": "fp16",
+            "recipe": portable(dump(recipe)),
+            "wire": wire.method.space,
+            "codebooks": f"learnt from {len(texts)} training contexts, 4x, 8x and 16x together",
+            "int8_agrees": all(row["same_answers_as_fp16"] >= SAME for row in rows if row["rung"].startswith("int8")),
+            "below_2_percent": sorted(
+                {row["rung"] for row in rows if row["nll_lost_high"] < LOSS}
+                - {row["rung"] for row in rows if row["nll_lost_high"] >= LOSS}
+            ),
+        },
+        "rows": rows,
+    }
+    dataset = Path(str(recipe.data.eval.get("path", recipe.data.eval["name"]))).stem
+    path = given.results / dataset / "wire--codecs.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(rounded(result), indent=1, sort_keys=True, ensure_ascii=False) + "\n")
+    print(path)
+
+
+if __name__ == "__main__":
+    main()
