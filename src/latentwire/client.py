@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any
 
 import httpx
-from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
+from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_exponential, wait_random
 
 from latentwire import errors
 from latentwire.errors import BusyError, LatentWireError, ServerError
@@ -21,6 +21,7 @@ from latentwire.wire_format import Message, unpack
 
 AGAIN = (429, 502, 503, 504)  # statuses after which another try may succeed: nothing was done
 LONGEST_WAIT = 30.0
+LONGER = wait_exponential(multiplier=0.2, max=LONGEST_WAIT) + wait_random(0, 0.2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,7 +243,7 @@ def _wait(state: RetryCallState) -> float:
     """What the server asks for, or longer each time."""
     error = state.outcome.exception() if state.outcome else None
     asked = float(getattr(error, "retry_after", 0.0))
-    return min(LONGEST_WAIT, max(asked, wait_exponential_jitter(initial=0.2, max=LONGEST_WAIT, jitter=0.2)(state)))
+    return min(LONGEST_WAIT, max(asked, LONGER(state)))
 
 
 def _error(answer: httpx.Response) -> LatentWireError:
