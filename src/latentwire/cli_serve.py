@@ -12,7 +12,7 @@ from latentwire.reader.gguf import cache_dir
 from latentwire.wire_header import Limits
 
 MIB = 2**20
-NEEDED = {"transformers": ("fastapi", "prometheus_client", "uvicorn")}
+NEEDED: dict[str, tuple[str, ...]] = {"transformers": ("fastapi", "prometheus_client", "uvicorn")}
 NEEDED["vllm"] = (*NEEDED["transformers"], "httpx")
 
 

@@ -47,7 +47,7 @@ class Codebooks:
     @property
     def width(self) -> int:
         """Values `d` of a vector."""
-        return self.words.shape[0] * self.words.shape[2]
+        return int(self.words.shape[0] * self.words.shape[2])
 
     def space(self, base: str) -> str:
         """The space of codes for vectors of the space `base`."""

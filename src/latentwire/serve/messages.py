@@ -18,7 +18,7 @@ from latentwire.latent import Latent
 from latentwire.reader import Reader
 from latentwire.reader.cache import cache_bytes
 from latentwire.reader.prompts import INSTRUCTION, Turn
-from latentwire.serve.schemas import ChatMessage, LatentPart
+from latentwire.serve.schemas import ChatMessage, LatentPart, TextPart
 from latentwire.wire import Wire
 from latentwire.wire_format import Message, unpack
 from latentwire.wire_header import Limits
@@ -97,7 +97,9 @@ def laid_out(messages: Sequence[ChatMessage], wire: Wire, reader: Reader, receiv
         LatentError: A latent that is wrong, or of another wire.
         PromptError: It does not fit the reader.
     """
-    instruction, turns, contexts = INSTRUCTION, [], []
+    instruction = INSTRUCTION
+    turns: list[Turn] = []
+    contexts: list[list[TextPart | LatentPart]] = []
     for place, message in enumerate(messages):
         if message.role in ("system", "developer"):
             if place:
@@ -150,7 +152,9 @@ def _laid(reader: Reader, rows: Tensor, opening: tuple[int, ...], latent_bytes: 
 
 
 @torch.no_grad()
-def _context(parts: Sequence[object], wire: Wire, reader: Reader, receiver: Receiver) -> tuple[Tensor, int]:
+def _context(
+    parts: Sequence[TextPart | LatentPart], wire: Wire, reader: Reader, receiver: Receiver
+) -> tuple[Tensor, int]:
     """What a turn is about as embeddings `[P, D]`, and the bytes of its latents. Text alone stands as it is."""
     pieces: list[Latent | str] = []
     size = 0
@@ -167,7 +171,7 @@ def _context(parts: Sequence[object], wire: Wire, reader: Reader, receiver: Rece
             pieces.append(message.latent())
             size += len(message.payload)
         else:
-            pieces.append(getattr(part, "text"))  # noqa: B009  (a text part; mypy narrows no union of its like)
+            pieces.append(part.text)
     latents = sum(isinstance(piece, Latent) for piece in pieces)
     if latents > MOST:
         raise RequestError(f"expected at most {MOST} latents in a message, got {latents}; no wire has learnt more")

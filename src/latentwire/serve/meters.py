@@ -12,20 +12,24 @@ class Meters:
 
     def __init__(self, engine: Working) -> None:
         self.registry = CollectorRegistry()
-        given = {"registry": self.registry}
-        self.requests = Counter("latentwire_requests", "Requests answered.", ["route", "status"], **given)
-        self.refused = Counter("latentwire_refused", "Requests and latents refused, by error.", ["error"], **given)
-        self.positions = Counter("latentwire_prompt_positions", "Positions of prompts.", ["reader"], **given)
-        self.tokens = Counter("latentwire_completion_tokens", "Tokens answered.", ["reader"], **given)
-        self.latent_bytes = Counter("latentwire_latent_bytes", "Payload bytes of latents received.", **given)
-        self.cancelled = Counter("latentwire_cancelled", "Requests whose client left.", **given)
-        self.first = Histogram("latentwire_first_token_seconds", "Time to the first token.", buckets=SECONDS, **given)
-        self.whole = Histogram("latentwire_answer_seconds", "Time to the last token.", buckets=SECONDS, **given)
-        self.encode = Histogram(
-            "latentwire_encode_seconds", "Time to a latent, waiting included.", buckets=SECONDS, **given
+        kept = self.registry
+        self.requests = Counter("latentwire_requests", "Requests answered.", ["route", "status"], registry=kept)
+        self.refused = Counter(
+            "latentwire_refused", "Requests and latents refused, by error.", ["error"], registry=kept
         )
-        Gauge("latentwire_running", "Rows being answered.", **given).set_function(lambda: engine.running)
-        Gauge("latentwire_waiting", "Requests and jobs in line.", **given).set_function(lambda: engine.waiting)
+        self.positions = Counter("latentwire_prompt_positions", "Positions of prompts.", ["reader"], registry=kept)
+        self.tokens = Counter("latentwire_completion_tokens", "Tokens answered.", ["reader"], registry=kept)
+        self.latent_bytes = Counter("latentwire_latent_bytes", "Payload bytes of latents received.", registry=kept)
+        self.cancelled = Counter("latentwire_cancelled", "Requests whose client left.", registry=kept)
+        self.first = Histogram(
+            "latentwire_first_token_seconds", "Time to the first token.", buckets=SECONDS, registry=kept
+        )
+        self.whole = Histogram("latentwire_answer_seconds", "Time to the last token.", buckets=SECONDS, registry=kept)
+        self.encode = Histogram(
+            "latentwire_encode_seconds", "Time to a latent, waiting included.", buckets=SECONDS, registry=kept
+        )
+        Gauge("latentwire_running", "Rows being answered.", registry=kept).set_function(lambda: engine.running)
+        Gauge("latentwire_waiting", "Requests and jobs in line.", registry=kept).set_function(lambda: engine.waiting)
 
     def page(self) -> bytes:
         """All of them as text."""

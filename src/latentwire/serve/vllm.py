@@ -89,7 +89,12 @@ class VllmEngine:
     def close(self, seconds: float = 60.0) -> bool:
         """Take nothing more, finish what is in line, stop; whether all was finished in time."""
         self._closing.set()
-        waiter = threading.Thread(target=lambda: (self._out.shutdown(), self._jobs.shutdown()), daemon=True)
+
+        def finish() -> None:
+            self._out.shutdown()
+            self._jobs.shutdown()
+
+        waiter = threading.Thread(target=finish, daemon=True)
         waiter.start()
         waiter.join(seconds)
         for http in self._http.values():
