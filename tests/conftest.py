@@ -1,5 +1,47 @@
-"""One thread per test process: two workers with two threads each on two cores wait for each other more than they work."""
+"""What all tests share: one thread each, and a tiny wire for three readers, trained once a process."""
 
+import shutil
+
+import pytest
 import torch
 
-torch.set_num_threads(1)
+from latentwire import cli
+from tiny import save_tiny
+from wires import RECIPE
+
+torch.set_num_threads(1)  # two workers with two threads each on two cores wait for each other more than they work
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory):
+    """A folder with three readers and the run of a wire for the first two."""
+    folder = tmp_path_factory.mktemp("home")
+    names = {"first": "llama", "second": "gemma3", "third": "qwen2"}
+    saved = {place: str(save_tiny(folder / f"tiny-{family}", family)) for place, family in names.items()}
+    (folder / "wire.yaml").write_text(RECIPE.format(**saved))
+    rungs = "eval.rungs=[no context, full text, raw embeddings, wire 4x]"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LATENTWIRE_CACHE", str(folder / "cache"))
+        patch.setattr("sys.argv", ["latentwire"])
+        cli.app(["run", str(folder / "wire.yaml"), rungs, "--out", str(folder / "out")], standalone_mode=False)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def home(made):
+    """That folder, its cache in use; nothing in it may be changed."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LATENTWIRE_CACHE", str(made / "cache"))
+        yield made
+
+
+@pytest.fixture(scope="module")
+def trained(home):
+    """The trained wire."""
+    return home / "out" / "tiny-wire" / "wire"
+
+
+@pytest.fixture
+def folder(trained, tmp_path):
+    """A copy of it that a test may harm."""
+    return shutil.copytree(trained, tmp_path / "wire")

@@ -13,7 +13,7 @@ import pytest
 import latentwire as lw
 from latentwire.errors import ServerError
 from test_cli import call
-from test_wire_folder import QUESTION, TEXT, home, trained  # noqa: F401  (fixtures)
+from test_wire_folder import QUESTION, TEXT
 
 
 def free_port():
@@ -23,7 +23,7 @@ def free_port():
 
 
 @pytest.fixture
-def started(trained, home, tmp_path):  # noqa: F811
+def started(trained, home, tmp_path):
     port = free_port()
     command = [
         sys.executable,
@@ -54,7 +54,7 @@ def until_up(process, client):
     raise AssertionError("expected a server within a minute")
 
 
-def test_a_server_answers_and_finishes_what_runs_when_it_is_told_to_stop(started, trained, home):  # noqa: F811
+def test_a_server_answers_and_finishes_what_runs_when_it_is_told_to_stop(started, trained, home):
     process, client = started
     assert [model["id"] for model in until_up(process, client)] == ["tiny-llama", "tiny-gemma3"]
     latent = client.encode(TEXT)
@@ -91,14 +91,14 @@ def test_a_server_answers_and_finishes_what_runs_when_it_is_told_to_stop(started
         (["--store", "{home}"], "expected a store that can be read and written"),
     ],
 )
-def test_options_that_cannot_work_are_refused(trained, home, capsys, options, words):  # noqa: F811
+def test_options_that_cannot_work_are_refused(trained, home, capsys, options, words):
     given = [option.format(home=home) for option in options]
     code, _, said = call(capsys, "serve", "--wire", trained, "--reader", home / "tiny-llama", *given)
     assert code == 2
     assert words in said
 
 
-def test_an_api_key_file_without_keys_is_refused(trained, home, tmp_path, capsys):  # noqa: F811
+def test_an_api_key_file_without_keys_is_refused(trained, home, tmp_path, capsys):
     (tmp_path / "keys.txt").write_text("\n \n")
     options = ["--reader", str(home / "tiny-llama"), "--api-keys", str(tmp_path / "keys.txt")]
     code, _, said = call(capsys, "serve", "--wire", trained, *options)

@@ -16,8 +16,8 @@ from latentwire.errors import (
     ServerError,
     SignatureError,
 )
-from test_serve import FIRST, SECOND, Running, expected, wire  # noqa: F401  (fixtures)
-from test_wire_folder import QUESTION, TEXT, home, trained  # noqa: F401  (fixtures)
+from test_serve import FIRST, SECOND, Running, expected, wire  # noqa: F401  (fixture)
+from test_wire_folder import QUESTION, TEXT
 
 
 @pytest.fixture(scope="module")

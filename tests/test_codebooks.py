@@ -11,7 +11,7 @@ from latentwire.errors import LatentError, SpaceError, WireError
 from latentwire.latent import Latent
 from latentwire.wire_folder import CODEBOOKS, read_codebooks, write_codebooks
 from test_cli import call
-from test_wire_folder import QUESTION, TEXT, folder, home, trained  # noqa: F401  (fixtures)
+from test_wire_folder import QUESTION, TEXT
 
 
 def books(pieces=3, size=2, seed=0):
@@ -67,7 +67,7 @@ def test_what_cannot_be_learnt_or_read_is_refused():
         books(seed=1).restored(latent)
 
 
-def test_a_wire_with_codebooks_sends_codes_and_answers_from_them(folder, home, tmp_path, capsys):  # noqa: F811
+def test_a_wire_with_codebooks_sends_codes_and_answers_from_them(folder, home, tmp_path, capsys):
     wire = lw.Wire.load(folder)
     with pytest.raises(LatentError, match="learn codebooks"):
         wire.encode([TEXT], codec="pq")
@@ -97,7 +97,7 @@ def test_a_wire_with_codebooks_sends_codes_and_answers_from_them(folder, home, t
         other.prefix([received], other.open_reader(str(home / "tiny-llama")))
 
 
-def test_codebooks_are_learnt_from_texts_and_kept_with_the_wire(folder, tmp_path, capsys):  # noqa: F811
+def test_codebooks_are_learnt_from_texts_and_kept_with_the_wire(folder, tmp_path, capsys):
     draw = np.random.default_rng(0)
     names = [f"{first}{second}" for first in ["Ba", "Do", "Ke", "Li", "Mu"] for second in ["ran", "tel", "vos", "dim"]]
     text = " ".join(f"{draw.choice(names)} lives in {draw.choice(names)}." for _ in range(6000))

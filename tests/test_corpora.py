@@ -5,7 +5,7 @@ import os
 import pytest
 
 import latentwire as lw
-from test_wire_folder import TEXT, home, trained  # noqa: F401  (fixtures)
+from test_wire_folder import TEXT
 
 ray = pytest.importorskip("ray")
 
@@ -13,14 +13,14 @@ from latentwire.corpora import encode_dataset  # noqa: E402
 
 
 @pytest.fixture(scope="module")
-def cluster(home):  # noqa: F811
+def cluster(home):
     variables = {"LATENTWIRE_CACHE": os.environ["LATENTWIRE_CACHE"], "OMP_NUM_THREADS": "1"}
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, runtime_env={"env_vars": variables})
     yield
     ray.shutdown()
 
 
-def test_a_dataset_is_encoded_as_the_wire_encodes_it_and_a_bad_document_is_named(cluster, trained):  # noqa: F811
+def test_a_dataset_is_encoded_as_the_wire_encodes_it_and_a_bad_document_is_named(cluster, trained):
     texts = {f"{number}.txt": f"{TEXT} " * (number + 1) for number in range(5)} | {"empty.txt": ""}
     dataset = ray.data.from_items([{"name": name, "text": text, "more": 1} for name, text in texts.items()])
     rows = {row["name"]: row for row in encode_dataset(dataset, str(trained), 8, "int8", batch=4).take_all()}

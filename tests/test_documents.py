@@ -10,7 +10,7 @@ import latentwire as lw
 from latentwire.documents import encode_documents, read_messages
 from latentwire.errors import DataError, MethodError, SignatureError
 from test_cli import call
-from test_wire_folder import QUESTION, TEXT, home, trained  # noqa: F401  (fixtures)
+from test_wire_folder import QUESTION, TEXT
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def silent(done, remark):
     pass
 
 
-def test_documents_are_encoded_inspected_and_answered_from(trained, home, texts, tmp_path, capsys):  # noqa: F811
+def test_documents_are_encoded_inspected_and_answered_from(trained, home, texts, tmp_path, capsys):
     out, key = tmp_path / "out.lw", tmp_path / "key"
     key.write_text("0123456789abcdef" * 2)
     code, done, _ = call(capsys, "encode", trained, *texts, "-o", out, "--key", key, "--json")
@@ -48,7 +48,7 @@ def test_documents_are_encoded_inspected_and_answered_from(trained, home, texts,
     assert "1 to 4 documents for one answer, got 5" in problem
 
 
-def test_a_bad_document_loses_no_other_and_is_listed(trained, texts, tmp_path, capsys):  # noqa: F811
+def test_a_bad_document_loses_no_other_and_is_listed(trained, texts, tmp_path, capsys):
     texts[1].write_bytes(b"\xff\xfe\xfa")
     texts[3].write_text(" \n")
     out = tmp_path / "out.lw"
@@ -60,7 +60,7 @@ def test_a_bad_document_loses_no_other_and_is_listed(trained, texts, tmp_path, c
     assert [message.name for message in read_messages(out)] == [str(texts[place]) for place in (0, 2, 4)]
 
 
-def test_what_was_cut_off_goes_on_where_it_stopped_and_gives_the_same_file(trained, texts, tmp_path, monkeypatch):  # noqa: F811
+def test_what_was_cut_off_goes_on_where_it_stopped_and_gives_the_same_file(trained, texts, tmp_path, monkeypatch):
     monkeypatch.setattr("latentwire.documents.BATCH", 2)
     wire, whole, cut = lw.Wire.load(trained), tmp_path / "whole.lw", tmp_path / "cut.lw"
     encode_documents(wire, texts, whole, None, silent)
@@ -75,7 +75,7 @@ def test_what_was_cut_off_goes_on_where_it_stopped_and_gives_the_same_file(train
     assert not partial.exists()
 
 
-def test_a_document_that_changed_meanwhile_is_encoded_again(trained, texts, tmp_path):  # noqa: F811
+def test_a_document_that_changed_meanwhile_is_encoded_again(trained, texts, tmp_path):
     wire, out = lw.Wire.load(trained), tmp_path / "out.lw"
     encode_documents(wire, texts[:2], out, None, silent)
     out.rename(tmp_path / "out.lw.partial")
@@ -85,7 +85,7 @@ def test_a_document_that_changed_meanwhile_is_encoded_again(trained, texts, tmp_
     assert [message.name for message in read_messages(out)] == [str(texts[0]), str(texts[1]), str(texts[1])]
 
 
-def test_nothing_is_written_where_nothing_can_be_encoded(trained, texts, tmp_path):  # noqa: F811
+def test_nothing_is_written_where_nothing_can_be_encoded(trained, texts, tmp_path):
     wire, out = lw.Wire.load(trained), tmp_path / "out.lw"
     texts[0].write_text("")
     with pytest.raises(DataError, match=r"none: .*0\.txt"):
@@ -95,7 +95,7 @@ def test_nothing_is_written_where_nothing_can_be_encoded(trained, texts, tmp_pat
     assert not list(tmp_path.glob("*.lw*"))
 
 
-def test_a_damaged_file_is_named_at_the_message_that_is_wrong(trained, texts, tmp_path, capsys):  # noqa: F811
+def test_a_damaged_file_is_named_at_the_message_that_is_wrong(trained, texts, tmp_path, capsys):
     out = tmp_path / "out.lw"
     encode_documents(lw.Wire.load(trained), texts, out, None, silent)
     data = bytearray(out.read_bytes())
@@ -109,7 +109,7 @@ def test_a_damaged_file_is_named_at_the_message_that_is_wrong(trained, texts, tm
     assert (code, "none.lw" in problem) == (2, True)
 
 
-def test_a_key_is_asked_for_where_one_is_given(trained, texts, tmp_path, capsys):  # noqa: F811
+def test_a_key_is_asked_for_where_one_is_given(trained, texts, tmp_path, capsys):
     out, short = tmp_path / "out.lw", tmp_path / "key"
     encode_documents(lw.Wire.load(trained), texts, out, None, silent)
     with pytest.raises(SignatureError, match="without a signature"):
@@ -119,7 +119,7 @@ def test_a_key_is_asked_for_where_one_is_given(trained, texts, tmp_path, capsys)
     assert (code, "at least 16 bytes" in problem) == (2, True)
 
 
-def test_a_wire_that_is_not_known_here_must_be_given(trained, texts, home, tmp_path, capsys, monkeypatch):  # noqa: F811
+def test_a_wire_that_is_not_known_here_must_be_given(trained, texts, home, tmp_path, capsys, monkeypatch):
     out = tmp_path / "out.lw"
     encode_documents(lw.Wire.load(trained), texts[:1], out, None, silent)
     monkeypatch.setenv("LATENTWIRE_CACHE", str(tmp_path / "elsewhere"))
@@ -129,7 +129,7 @@ def test_a_wire_that_is_not_known_here_must_be_given(trained, texts, home, tmp_p
     assert call(capsys, *asked, "--wire", trained)[0] == 0
 
 
-def test_inspecting_a_file_needs_no_torch(trained, texts, tmp_path):  # noqa: F811
+def test_inspecting_a_file_needs_no_torch(trained, texts, tmp_path):
     out = tmp_path / "out.lw"
     encode_documents(lw.Wire.load(trained), texts, out, None, silent)
     code = (

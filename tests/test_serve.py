@@ -16,7 +16,7 @@ from latentwire.latent import Latent
 from latentwire.serve.app import Server, Settings, build_app
 from latentwire.store import Store
 from latentwire.wire_format import pack, unpack
-from test_wire_folder import QUESTION, TEXT, home, trained  # noqa: F401  (fixtures)
+from test_wire_folder import QUESTION, TEXT
 
 FIRST, SECOND = "tiny-llama", "tiny-gemma3"
 
@@ -46,12 +46,12 @@ class Running:
 
 
 @pytest.fixture(scope="module")
-def wire(trained):  # noqa: F811
+def wire(trained):
     return lw.Wire.load(trained)
 
 
 @pytest.fixture(scope="module")
-def running(wire, home, tmp_path_factory):  # noqa: F811
+def running(wire, home, tmp_path_factory):
     made = Running(wire, home, tmp_path_factory.mktemp("store"))
     yield made
     made.stop()
@@ -65,7 +65,7 @@ def asked(*parts, question=QUESTION):
     return [{"role": "user", "content": [*parts, {"type": "text", "text": question}]}]
 
 
-def expected(wire, home, name, text=TEXT, question=QUESTION):  # noqa: F811
+def expected(wire, home, name, text=TEXT, question=QUESTION):
     reader = wire.open_reader(str(home / name))
     return reader.answer(wire.prefix(wire.encode([text]), reader), question, 16).text
 
@@ -78,7 +78,7 @@ def refused(answer, status):
 
 
 @pytest.mark.parametrize("name", [FIRST, SECOND])
-def test_a_latent_in_a_message_is_answered_as_the_wire_answers_it(running, wire, home, name):  # noqa: F811
+def test_a_latent_in_a_message_is_answered_as_the_wire_answers_it(running, wire, home, name):
     messages = asked(latent_part(wire))
     answer = running.openai.chat.completions.create(model=name, messages=messages, max_tokens=16)
     assert answer.choices[0].message.content == expected(wire, home, name)
@@ -95,7 +95,7 @@ def test_a_latent_in_a_message_is_answered_as_the_wire_answers_it(running, wire,
     assert [chunk.choices[0].finish_reason for chunk in chunks if chunk.choices][-1] == answer.choices[0].finish_reason
 
 
-def test_text_is_answered_as_the_reader_answers_it(running, home):  # noqa: F811
+def test_text_is_answered_as_the_reader_answers_it(running, home):
     reader = running.server.readers[FIRST]
     prompt = reader.prompter.around(QUESTION, 0)
     text = reader.embed(np_ids(reader.prompter.slot(TEXT).ids))
@@ -119,7 +119,7 @@ def lw_prefix(rows):
     return Prefix.stack([rows])
 
 
-def test_a_text_is_encoded_stored_fetched_answered_from_and_forgotten(running, wire, home):  # noqa: F811
+def test_a_text_is_encoded_stored_fetched_answered_from_and_forgotten(running, wire, home):
     made = running.http.post("/v1/latents", json={"text": TEXT, "name": "a", "metadata": {"url": "x"}}).json()
     message = unpack(base64.b64decode(made["data"]))
     np.testing.assert_array_equal(message.latent().payload, wire.encode([TEXT])[0].payload.astype("f2"))
@@ -293,7 +293,7 @@ def test_bodies_that_are_no_json_and_routes_that_are_none(running):
     assert "expiry" in refused(running.http.post("/v1/latents", json={"text": "a b", "expires_in": -5}), 400)
 
 
-def test_keys_limits_and_signatures(wire, home, tmp_path):  # noqa: F811
+def test_keys_limits_and_signatures(wire, home, tmp_path):
     secret = b"0123456789abcdef"
     made = Running(wire, home, tmp_path, keys=("one", "two"), body_bytes=4096, secret=secret)
     try:
@@ -332,7 +332,7 @@ def test_a_client_that_leaves_stops_its_work(running, wire):
     assert engine.running == 0
 
 
-def test_a_server_with_a_full_line_says_when_to_come_again(wire, home, tmp_path):  # noqa: F811
+def test_a_server_with_a_full_line_says_when_to_come_again(wire, home, tmp_path):
     made = Running(wire, home, tmp_path, most_waiting=1, most_running=1)
     try:
         body = {"model": FIRST, "messages": asked(latent_part(wire)), "max_tokens": 60, "temperature": 1.5}
@@ -355,7 +355,7 @@ def test_a_server_with_a_full_line_says_when_to_come_again(wire, home, tmp_path)
         made.stop()
 
 
-def test_shutting_down_finishes_what_runs(wire, home, tmp_path):  # noqa: F811
+def test_shutting_down_finishes_what_runs(wire, home, tmp_path):
     made = Running(wire, home, tmp_path)
     body = {"model": FIRST, "messages": asked(latent_part(wire)), "max_tokens": 300, "temperature": 1.5}
     answers = []

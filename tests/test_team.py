@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 
 from latentwire.team import Team
 from test_cli import call
-from test_wire_run import RECIPE as WIRE
 from tiny import save_tiny
+from wires import RECIPE as WIRE
 
 LAUNCH = Path(__file__).parent.parent / "recipes" / "launch"
 STAGE1 = """

@@ -12,40 +12,10 @@ import latentwire as lw
 from latentwire.errors import LatentError, MethodError, PromptError, WireError
 from latentwire.wire_folder import WireFiles, read_wire, shortened, write_wire
 from test_cli import call
-from test_wire_run import RECIPE
 from tiny import save_tiny
 
 TEXT = "The Velden lighthouse was built in 1874 by the engineer Ruth Almeida."
 QUESTION = "Who built the Velden lighthouse?"
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    """A folder with three readers and the run of a wire for the first two."""
-    folder = tmp_path_factory.mktemp("home")
-    names = {"first": "llama", "second": "gemma3", "third": "qwen2"}
-    saved = {place: str(save_tiny(folder / f"tiny-{family}", family)) for place, family in names.items()}
-    (folder / "wire.yaml").write_text(RECIPE.format(**saved))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LATENTWIRE_CACHE", str(folder / "cache"))
-        yield folder
-
-
-@pytest.fixture(scope="module")
-def trained(home):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sys.argv", ["latentwire"])
-        from latentwire import cli
-
-        rungs = "eval.rungs=[no context, full text, raw embeddings, wire 4x]"
-        cli.app(["run", str(home / "wire.yaml"), rungs, "--out", str(home / "out")], standalone_mode=False)
-    return home / "out" / "tiny-wire" / "wire"
-
-
-@pytest.fixture
-def folder(trained, tmp_path):
-    """A copy that a test may harm."""
-    return shutil.copytree(trained, tmp_path / "wire")
 
 
 def test_saved_wire_gives_the_same_latents_and_answers(trained, home, tmp_path):

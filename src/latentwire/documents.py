@@ -7,9 +7,10 @@ A file grows as `out.lw.partial` and takes its name when all is in it. One that 
 
 import mmap
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -86,14 +87,7 @@ def encode_documents(
         with partial.open("ab") as file:
             file.truncate(_whole_bytes(partial))
             known = {(one.name, one.header.source, one.header.space) for one in read_messages(partial)}
-            for first in range(0, len(paths), BATCH):
-                texts = _texts(paths[first : first + BATCH], failed)
-                due = {name: text for name, text in texts.items() if (name, digest(text), way.space) not in known}
-                for name, message in _messages(way, due, failed):
-                    file.write(message)
-                    progress(first / len(paths), name)
-                file.flush()
-                os.fsync(file.fileno())
+            _write(file, way, paths, known, failed, progress)
         found = list(read_messages(partial, key))
         if not found:
             partial.unlink()
@@ -108,6 +102,25 @@ def encode_documents(
     headers = [one.header for one in found]
     vectors, tokens = sum(one.vectors for one in headers), sum(one.source_tokens for one in headers)
     return Encoded(len(found), len(known), vectors, tokens, total, tuple(failed))
+
+
+def _write(
+    file: BinaryIO,
+    way: "_Way",
+    paths: Sequence[Path],
+    known: Collection[tuple[str, bytes, str]],
+    failed: list[Failed],
+    progress: Callable[[float, str], None],
+) -> None:
+    """Encode what is not `known` yet, a batch at a time; a batch that is done is on the disk."""
+    for first in range(0, len(paths), BATCH):
+        texts = _texts(paths[first : first + BATCH], failed)
+        due = {name: text for name, text in texts.items() if (name, digest(text), way.space) not in known}
+        for name, message in _messages(way, due, failed):
+            file.write(message)
+            progress(first / len(paths), name)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def read_messages(path: Path, key: bytes | None = None) -> Iterator[Message]:
