@@ -78,7 +78,9 @@ def test_what_the_server_refuses_is_said(browser, running):
 def test_it_fits_a_phone_and_is_dark_where_that_is_wanted(browser, running):
     phone, _ = opened(browser, running, viewport={"width": 360, "height": 720})
     assert phone.evaluate("document.documentElement.scrollWidth") <= 360
-    tall = phone.evaluate("[...document.querySelectorAll('button, select, input')].every(one => one.offsetHeight >= 32)")
+    tall = phone.evaluate(
+        "[...document.querySelectorAll('button, select, input')].every(one => one.offsetHeight >= 32)"
+    )
     assert tall
     dark, _ = opened(browser, running, color_scheme="dark")
     colours = [page.evaluate("getComputedStyle(document.body).backgroundColor") for page in (phone, dark)]

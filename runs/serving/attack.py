@@ -1,0 +1,112 @@
+"""What bad input does: results/serving/<part>.json.
+
+    python runs/serving/attack.py PART --schemathesis PATH --command "..."
+
+openapi    schemathesis sends what the OpenAPI page allows and what it does not, with the model's name and a stored latent's id at
+           their places: no answer may be a 5xx
+fuzz       10 million inputs for `unpack`, found by coverage (atheris): no crash, no error without a name, no memory beyond the limit
+"""
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from measure import ROOT, served
+
+from latentwire.runs import provenance
+
+EXAMPLES = 200
+INPUTS = 10_000_000
+MEMORY_MIB = 512  # of the process that reads hostile bytes; the limit of a message there is 64 KiB
+
+
+def openapi(given: argparse.Namespace) -> dict[str, Any]:
+    """Requests by route and status."""
+    with tempfile.TemporaryDirectory() as folder, served(given.wire, given.reader) as server:
+        stored = server.client.encode("The Velden lighthouse was built in 1874.", data=False)
+        config = Path(folder) / "schemathesis.toml"
+        config.write_text(
+            f'[parameters]\nname = "{stored.id}"\n"body.model" = "{given.reader}"\n"body.max_tokens" = 4\n',
+            encoding="utf-8",
+        )
+        report = Path(folder) / "report.ndjson"
+        command = [given.schemathesis, "--config-file", str(config), "run", f"{server.url}/openapi.json"]
+        command += ["--checks", "not_a_server_error", "--max-examples", str(given.examples), "--seed", "0"]
+        command += ["--phases", "examples,coverage,fuzzing", "--request-timeout", "120"]
+        command += ["--report", "ndjson", "--report-ndjson-path", str(report)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        print(done.stdout[-3000:])
+        lives = bool(server.client.models())
+        statuses = re.findall(r'"status_code":\s*(\d+)', report.read_text(encoding="utf-8"))
+    cases = re.search(r"(\d+) generated, (\d+) passed", done.stdout)
+    return {
+        "exit_code": done.returncode,
+        "cases": int(cases[1]) if cases else None,
+        "passed": int(cases[2]) if cases else None,
+        "statuses": _counted(statuses),
+        "answers_afterwards": lives,
+    }
+
+
+def fuzz(given: argparse.Namespace) -> dict[str, Any]:
+    """Executions and coverage."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "fuzz/fuzz_unpack.py", folder, "fuzz/corpus", f"-runs={given.inputs}", "-seed=1"]
+        command += ["-print_final_stats=1", f"-rss_limit_mb={MEMORY_MIB}", f"-artifact_prefix={folder}/"]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    print(done.stderr[-2000:])
+    found = re.findall(r"cov: (\d+) ft: (\d+)", done.stderr)
+    return {
+        "exit_code": done.returncode,
+        "inputs": _number(r"stat::number_of_executed_units:\s*(\d+)", done.stderr),
+        "inputs_per_second": _number(r"stat::average_exec_per_sec:\s*(\d+)", done.stderr),
+        "edges_covered": int(found[-1][0]) if found else None,
+        "features_covered": int(found[-1][1]) if found else None,
+        "peak_memory_mib": _number(r"stat::peak_rss_mb:\s*(\d+)", done.stderr),
+        "memory_limit_mib": MEMORY_MIB,
+    }
+
+
+def _number(pattern: str, text: str) -> int | None:
+    found = re.search(pattern, text)
+    return int(found[1]) if found else None
+
+
+def _counted(found: list[str]) -> Mapping[str, int]:
+    return {status: found.count(status) for status in sorted(set(found))}
+
+
+def main() -> None:
+    """Read the arguments, attack, write the file."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("part", choices=("openapi", "fuzz"))
+    parser.add_argument("--schemathesis", required=True)
+    parser.add_argument("--command", required=True)
+    parser.add_argument("--wire", default="wires/facts")
+    parser.add_argument("--reader", default="smollm2-135m")
+    parser.add_argument("--examples", type=int, default=EXAMPLES)
+    parser.add_argument("--inputs", type=int, default=INPUTS)
+    parser.add_argument("--results", type=Path, default=ROOT / "results")
+    given = parser.parse_args()
+    row = {"openapi": openapi, "fuzz": fuzz}[given.part](given)
+    what = {"openapi": "schemathesis against the OpenAPI page", "fuzz": "atheris against the reader of messages"}
+    result = {
+        "run": {"command": given.command, "seed": 0, **provenance()},
+        "meta": {"what": what[given.part], "peer": "none: a pass or a failure"},
+        "rows": [row],
+    }
+    path = given.results / "serving" / f"{given.part}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(result, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
+    print(path)
+    sys.exit(bool(row["exit_code"]))
+
+
+if __name__ == "__main__":
+    main()
