@@ -13,7 +13,6 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -46,11 +45,12 @@ def openapi(given: argparse.Namespace) -> dict[str, Any]:
         statuses = re.findall(r'"status_code":\s*(\d+)', report.read_text(encoding="utf-8"))
     cases = re.search(r"(\d+) generated, (\d+) passed", done.stdout)
     return {
+        "comparison": "schemathesis",
         "exit_code": done.returncode,
         "cases": int(cases[1]) if cases else None,
         "passed": int(cases[2]) if cases else None,
-        "statuses": _counted(statuses),
-        "answers_afterwards": lives,
+        "answers_by_status": ", ".join(f"{status}: {statuses.count(status)}" for status in sorted(set(statuses))),
+        "answers_afterwards": "yes" if lives else "no",
     }
 
 
@@ -63,6 +63,7 @@ def fuzz(given: argparse.Namespace) -> dict[str, Any]:
     print(done.stderr[-2000:])
     found = re.findall(r"cov: (\d+) ft: (\d+)", done.stderr)
     return {
+        "comparison": "atheris",
         "exit_code": done.returncode,
         "inputs": _number(r"stat::number_of_executed_units:\s*(\d+)", done.stderr),
         "inputs_per_second": _number(r"stat::average_exec_per_sec:\s*(\d+)", done.stderr),
@@ -76,10 +77,6 @@ def fuzz(given: argparse.Namespace) -> dict[str, Any]:
 def _number(pattern: str, text: str) -> int | None:
     found = re.search(pattern, text)
     return int(found[1]) if found else None
-
-
-def _counted(found: list[str]) -> Mapping[str, int]:
-    return {status: found.count(status) for status in sorted(set(found))}
 
 
 def main() -> None:
@@ -98,6 +95,7 @@ def main() -> None:
     what = {"openapi": "schemathesis against the OpenAPI page", "fuzz": "atheris against the reader of messages"}
     result = {
         "run": {"command": given.command, "seed": 0, **provenance()},
+        "train": None,
         "meta": {"what": what[given.part], "peer": "none: a pass or a failure"},
         "rows": [row],
     }

@@ -16,6 +16,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -145,6 +146,11 @@ def summary(records: list[dict[str, Any]], expected: list[str]) -> dict[str, Any
     }
 
 
+def yes(it_is: bool) -> str:
+    """In a word."""
+    return "yes" if it_is else "no"
+
+
 def prompts_of(server: Served, made: list[tuple[str, str]], way: str) -> list[dict[str, Any]]:
     """Prompts that bring the context as text, as a stored latent, or as a text to be encoded first."""
     prompts = []
@@ -165,7 +171,7 @@ def load(given: argparse.Namespace) -> list[dict[str, Any]]:
                 prompts = prompts_of(server, made, way)
                 expected = alone(server, prompts, given.reader)
                 records = asked(server, given.locust, prompts, given.reader, clients, given.requests)
-                rows.append({"context_tokens": tokens, "clients": clients, "way": way, **summary(records, expected)})
+                rows.append({"comparison": f"{tokens} tokens, {clients} clients, {way}", **summary(records, expected)})
                 print(json.dumps(rows[-1]), flush=True)
     return rows
 
@@ -177,10 +183,10 @@ def overload(given: argparse.Namespace) -> list[dict[str, Any]]:
         expected = alone(server, prompts, given.reader)
         records = asked(server, given.locust, prompts, given.reader, 64, 5 * given.requests)
         refused = [one for one in records if one["status"] == 429]
-        row = {"clients": 64, "running": 4, "waiting": 8, **summary(records, expected)}
+        row: dict[str, Any] = {"comparison": "64 clients, 4 running, 8 waiting", **summary(records, expected)}
         row["lost"] = 5 * given.requests - len(records)
-        row["refusals_say_when_to_come_again"] = all(one["retry_after"] for one in refused)
-        row["answered_afterwards"] = alone(server, prompts[:1], given.reader) == expected[:1]
+        row["refusals_say_when_to_come_again"] = yes(all(one["retry_after"] for one in refused))
+        row["answered_afterwards"] = yes(alone(server, prompts[:1], given.reader) == expected[:1])
         return [row]
 
 
@@ -191,8 +197,6 @@ def soak(given: argparse.Namespace) -> list[dict[str, Any]]:
         prompts = [prompt for way in ("text", "stored latent", "cold") for prompt in prompts_of(server, made, way)]
         expected = alone(server, prompts, given.reader)
         memory: list[float] = []
-        import threading
-
         ended = threading.Event()
 
         def watch() -> None:
@@ -207,9 +211,9 @@ def soak(given: argparse.Namespace) -> list[dict[str, Any]]:
         thirds = np.array_split(np.array(memory), 3)
         return [
             {
-                "clients": 4,
+                "comparison": f"4 clients, {given.seconds:.0f} seconds",
                 **summary(records, expected),
-                "memory_mib_by_minute": [round(one) for one in memory[:: int(60 / GLANCE_SECONDS)]],
+                "memory_mib_by_minute": " ".join(f"{one:.0f}" for one in memory[:: int(60 / GLANCE_SECONDS)]),
                 "memory_growth_mib_from_second_to_last_third": float(thirds[2].mean() - thirds[1].mean()),
             }
         ]
@@ -230,6 +234,7 @@ def main() -> None:
     rows = {"load": load, "overload": overload, "soak": soak}[given.part](given)
     result = {
         "run": {"command": given.command, "seed": 0, **provenance()},
+        "train": None,
         "meta": {
             "what": f"the server under load ({given.part}), locust's clients in a closed loop on the same machine",
             "peer": "the same server answering from text",
