@@ -19,10 +19,10 @@ from rich.console import Console
 
 from latentwire import Wire
 from latentwire.bars import Bars
-from latentwire.codebooks import CODEC, Codebooks
+from latentwire.codebooks import CODEC, Codebooks, learn
 from latentwire.config import dump, load_recipe
 from latentwire.data import context_hash
-from latentwire.documents import learn_codebooks
+from latentwire.documents import latent_vectors
 from latentwire.evaluate import Evaluator, RungResult, shown
 from latentwire.methods import METHODS, Method
 from latentwire.metrics import PairedBootstrap
@@ -93,7 +93,8 @@ def main() -> None:
     bootstrap = PairedBootstrap([context_hash(example.context) for example in examples], 10_000)
     rows: list[dict[str, Any]] = []
     with (bars := Bars(Console(stderr=True))).bars:
-        books = [learn_codebooks(wire, texts, size, 0, bars.task(f"{size} bytes a vector")) for size in SIZES]
+        vectors = latent_vectors(wire, texts, bars.task("encoding what codebooks are learnt from"))
+        books = [learn(vectors, size) for size in SIZES]
         for name in given.readers:
             reader = wire.open_reader(name)
             evaluator = Evaluator(reader, examples, recipe.eval.batch, recipe.eval.max_new_tokens)

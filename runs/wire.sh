@@ -6,6 +6,7 @@
 #                                   LLMLingua's rungs only where the part before ran
 #   dedicated                       one wire for both readers, for each alone, and each attached to the other's: ALONE steps a reader
 #   hotpotqa                        wires/real, just trained, on contexts of some 1,300 tokens, as they come
+#   codecs                          what fp32, int8, int4 and learnt codes cost wires/facts, and wires/real where it is
 #   demo                            recipes/wire_demo.yaml
 set -eu
 cd "$(dirname "$0")/.."
@@ -129,6 +130,19 @@ for part in $PARTS; do
         data.eval="{name: hotpotqa, path: $DATA/hotpotqa_distractor_sample.json}" data.eval_limit=100
       .venv/bin/latentwire report out/wire-hotpotqa
       collect wire-hotpotqa hotpotqa
+      ;;
+    codecs)
+      for shipped in facts real; do
+        case $shipped in
+          facts) recipe=recipes/wire_facts.yaml train='data.limit=3200' ;;
+          real) recipe=recipes/wire.yaml train="$WIKI data.limit=1500" ;;
+        esac
+        if [ -e "wires/$shipped" ]; then
+          # shellcheck disable=SC2086
+          .venv/bin/python runs/codecs.py "wires/$shipped" $recipe $train --readers smollm2-135m gemma-3-270m --questions 100 \
+            --command "DATA=<folder> PARTS=codecs runs/wire.sh"
+        fi
+      done
       ;;
     demo)
       wire wire-demo recipes/wire_demo.yaml

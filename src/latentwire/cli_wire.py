@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from latentwire.bars import Bars
-from latentwire.documents import encode_documents, latents_of, learn_codebooks, read_messages, wire_of
+from latentwire.codebooks import learn
+from latentwire.documents import encode_documents, latent_vectors, latents_of, read_messages, wire_of
 from latentwire.errors import DataError, LatentError
 from latentwire.options import Force, Json, Resume, WireFolder
 from latentwire.printing import err, say, show_asked, table
@@ -79,7 +80,8 @@ def codebooks(
     if opened.codebooks is not None and not force:
         raise DataError(f"{wire} has codebooks already; add --force to replace them: what was sent in pq is then lost")
     with (bars := Bars(err)).bars:
-        learnt = learn_codebooks(opened, read_contexts(files), vector_bytes, seed, bars.task("encoding"))
+        vectors = latent_vectors(opened, read_contexts(files), bars.task("encoding"))
+    learnt = learn(vectors, vector_bytes, seed)
     write_codebooks(wire, learnt)
     say({"id": learnt.id, "bytes": vector_bytes}, f"{wire / CODEBOOKS}: {vector_bytes} bytes a vector", False)
 

@@ -15,9 +15,9 @@ from typing import BinaryIO
 import numpy as np
 
 from latentwire.atomic import unwritable
-from latentwire.codebooks import CODEC, Codebooks, learn
+from latentwire.codebooks import CODEC
 from latentwire.errors import DataError, LatentError, LatentWireError, WireError
-from latentwire.latent import Latent
+from latentwire.latent import FloatArray, Latent
 from latentwire.reader.gguf import cache_dir
 from latentwire.wire import Wire
 from latentwire.wire_format import Message, digest, pack, unpack_all
@@ -156,21 +156,15 @@ def latents_of(path: Path, names: Sequence[str], key: bytes | None = None) -> li
     return [found[name].latent() for name in chosen]
 
 
-def learn_codebooks(
-    wire: Wire, texts: Sequence[str], vector_bytes: int, seed: int, progress: Callable[[float, str], None]
-) -> Codebooks:
-    """Codebooks for a wire's latents, learnt from those of texts at every compression that it serves.
-
-    Raises:
-        LatentError: As `codebooks.learn`.
-    """
-    sizes, found = wire.method.compressions, []
-    steps = [(size, first) for size in sizes for first in range(0, len(texts), BATCH)]
+def latent_vectors(wire: Wire, texts: Sequence[str], progress: Callable[[float, str], None]) -> FloatArray:
+    """The vectors `[N, d]` of texts' latents at every compression that a wire serves: what codebooks are learnt from."""
+    found = []
+    steps = [(size, first) for size in wire.method.compressions for first in range(0, len(texts), BATCH)]
     for done, (size, first) in enumerate(steps):
         found += [latent.payload for latent in wire.encode(texts[first : first + BATCH], size)]
         progress(done / len(steps), f"{size}x")
     progress(1.0, "")
-    return learn(np.concatenate(found).astype(np.float32), vector_bytes, seed)
+    return np.concatenate(found).astype(np.float32)
 
 
 def remember_wire(wire: Wire) -> None:
