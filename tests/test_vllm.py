@@ -24,8 +24,10 @@ from fastapi.responses import StreamingResponse
 
 import latentwire as lw
 from latentwire.errors import BusyError, ServerError
+from latentwire.metrics import f1
 from latentwire.reader import Prefix
 from latentwire.reader.load import load_model
+from latentwire.runs import provenance
 from latentwire.serve import work
 from latentwire.serve.vllm import VllmEngine
 from questions import QUESTIONS
@@ -185,7 +187,8 @@ def test_vllm_itself_answers_from_latents_as_this_process_does(tmp_path):
         process.terminate()
         process.wait(60)
     same = sum(one["vllm"] == one["here"] for one in found)
-    print(json.dumps({"questions": len(found), "same_answers": same, "answers": found}))
+    if "VLLM_RESULT" in os.environ:
+        keep(found)
     assert same >= 0.8 * len(found)  # bf16 in two implementations: a near tie may fall to either side
 
 
@@ -204,3 +207,28 @@ def asked_of(engine, wire, reader):
             here = reader.answer(prefix, example.question, 16).text
             found.append({"from": kind, "vllm": listener.wait().text.strip(), "here": here, "gold": example.answers[0]})
     return found
+
+
+def keep(found):
+    """The figures of `runs/serving.sh`."""
+    rows = []
+    for kind in ("latent", "text"):
+        here = [one for one in found if one["from"] == kind]
+        same = sum(one["vllm"] == one["here"] for one in here) / len(here)
+        f1s = {way: sum(f1(one[way], [one["gold"]]) for one in here) / len(here) for way in ("vllm", "here")}
+        rows.append(
+            {"comparison": kind, "n": len(here), "same_answers": same, **{f"f1_{way}": f1s[way] for way in f1s}}
+        )
+    result = {
+        "run": {"command": os.environ["VLLM_COMMAND"], "seed": 0, **provenance()},
+        "train": None,
+        "meta": {
+            "what": "answers of a vLLM server to prompts of embeddings, SmolLM2-135M in bfloat16, generated questions",
+            "peer": "the reader in this process, same prompts, bfloat16",
+            "answers": found,
+        },
+        "rows": rows,
+    }
+    path = Path(os.environ["VLLM_RESULT"])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(result, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
