@@ -21,7 +21,6 @@ test: $(VENV)/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n 2
-	mkdir -p out/fuzz && $(BIN)/python fuzz/fuzz_unpack.py out/fuzz fuzz/corpus -max_total_time=60 -print_final_stats=1
 
 bench: $(VENV)/.installed
 	$(BIN)/python -m pytest benchmarks --benchmark-only

@@ -1,5 +1,6 @@
 """What all tests share: one thread each, and a tiny wire for three readers, trained once a process."""
 
+import os
 import shutil
 
 import pytest
@@ -9,7 +10,9 @@ from latentwire import cli
 from tiny import save_tiny
 from wires import RECIPE
 
-torch.set_num_threads(1)  # two workers with two threads each on two cores wait for each other more than they work
+# Two workers with two threads each on two cores wait for each other more than they work; so do the processes that tests start.
+os.environ["OMP_NUM_THREADS"] = "1"
+torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

@@ -32,7 +32,7 @@ def test_readme_snippet_answers_its_question(capsys):
 
 def test_demo_recipe_trains_evaluates_and_reports(tmp_path):
     """What `make demo` does, with fewer questions and steps."""
-    small = ["data.limit=60", "data.eval_limit=6", "train.steps=40", "eval.max_new_tokens=6", "eval.resamples=200"]
+    small = ["data.limit=60", "data.eval_limit=3", "train.steps=40", "eval.max_new_tokens=6", "eval.resamples=200"]
     command = [sys.executable, "-m", "latentwire", "run", "recipes/demo.yaml", *small, "--out", tmp_path, "--json"]
     found = subprocess.run(command, cwd=README.parent, capture_output=True, text=True, check=False)
     assert found.returncode == 0, found.stderr
