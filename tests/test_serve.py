@@ -241,6 +241,9 @@ def test_more_than_the_reader_can_read_is_refused(running, wire):
     assert "positions" in refused(running.http.post("/v1/chat/completions", json=body), 400)
     body = {"model": FIRST, "messages": asked(*[latent_part(wire)] * 5)}
     assert "at most 4 latents" in refused(running.http.post("/v1/chat/completions", json=body), 400)
+    turn = [*asked(*[latent_part(wire)] * 4), {"role": "assistant", "content": "yes"}]
+    body = {"model": FIRST, "messages": [*turn * 16, *asked(latent_part(wire))]}
+    assert "at most 64 latents" in refused(running.http.post("/v1/chat/completions", json=body), 400)
 
 
 @pytest.mark.parametrize(

@@ -121,6 +121,7 @@ def laid_out(messages: Sequence[ChatMessage], wire: Wire, reader: Reader, receiv
             turns[-1] = Turn(turns[-1].has_context, turns[-1].question, message.text())
     if not turns or turns[-1].answer is not None:
         raise RequestError("expected a user's message at the end, got none")
+    _expect_few([part for context in contexts for part in context], receiver.limits.messages)
     segments = reader.prompter.conversation(turns, instruction)
     rows, size = [_embedded(reader, segments[0])], 0
     for context, segment in zip(contexts, segments[1:], strict=True):
@@ -137,6 +138,7 @@ def continued(prompt: str, latents: Sequence[LatentPart], wire: Wire, reader: Re
         RequestError: Neither latents nor text.
         LatentError, PromptError: As `laid_out`.
     """
+    _expect_few(latents, receiver.limits.messages)
     bos = reader.tokenizer.bos_token_id
     row, size = _context(latents, wire, reader, receiver) if latents else (torch.zeros(0, reader.width), 0)
     first = _embedded(reader, () if bos is None else (bos,))
@@ -144,6 +146,13 @@ def continued(prompt: str, latents: Sequence[LatentPart], wire: Wire, reader: Re
     if not len(rows):
         raise RequestError("expected a prompt, got an empty one")
     return _laid(reader, rows, (), size)
+
+
+def _expect_few(parts: Sequence[TextPart | LatentPart], most: int) -> None:
+    """Raise `RequestError` where a request brings more latents than the operator allows, before any of them is decoded."""
+    count = sum(isinstance(part, LatentPart) for part in parts)
+    if count > most:
+        raise RequestError(f"expected at most {most} latents in a request, got {count}; ask in several")
 
 
 def _laid(reader: Reader, rows: Tensor, opening: tuple[int, ...], latent_bytes: int) -> Laid:
