@@ -7,7 +7,7 @@ reader: {{name: {first}, shots: 0, dtype: float32}}
 further_readers: [{{name: {second}, shots: 0, dtype: float32}}]
 method: {{name: wire, hidden: 16, task_tokens: 2}}
 objective: {{weights: {{answer_ce: 1.0}}}}
-train: {{steps: 16, batch_examples: 8, lr: 1.0e-3, tuned_lr: 1.0e-2, vocabulary_share: 0, precision: fp32}}
+train: {{steps: 8, batch_examples: 8, lr: 1.0e-3, tuned_lr: 1.0e-2, vocabulary_share: 0, precision: fp32}}
 eval: {{scopes: [context], max_new_tokens: 4, resamples: 200, batch: 6}}
 verdict: {{measure: share_of_gap}}
 """
