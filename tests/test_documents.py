@@ -140,3 +140,15 @@ def test_inspecting_a_file_needs_no_torch(trained, texts, tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code, out], capture_output=True, text=True, check=True)
     assert int(done.stdout) == sum(message.header.vectors for message in read_messages(out))
+
+
+def test_a_file_goes_on_only_as_it_was_begun(trained, texts, tmp_path):
+    wire, out = lw.Wire.load(trained), tmp_path / "out.lw"
+    encode_documents(wire, texts[:2], out, 4, silent)
+    out.rename(partial := tmp_path / "out.lw.partial")
+    before = partial.read_bytes()
+    for otherwise in ((8, None), (4, "int8")):
+        with pytest.raises(DataError, match="was begun"):
+            encode_documents(wire, texts, out, otherwise[0], silent, resume=True, codec=otherwise[1])
+        assert partial.read_bytes() == before
+    assert encode_documents(wire, texts, out, 4, silent, resume=True).earlier == 2

@@ -8,7 +8,6 @@ fuzz       10 million inputs for `unpack`, found by coverage (atheris): no crash
 """
 
 import argparse
-import json
 import re
 import subprocess
 import sys
@@ -16,9 +15,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from measure import ROOT, served
-
-from latentwire.runs import provenance
+from measure import ROOT, keep, served
 
 EXAMPLES = 200
 INPUTS = 10_000_000
@@ -91,16 +88,7 @@ def main() -> None:
     given = parser.parse_args()
     row = {"openapi": openapi, "fuzz": fuzz}[given.part](given)
     what = {"openapi": "schemathesis against the OpenAPI page", "fuzz": "atheris against the reader of messages"}
-    result = {
-        "run": {"command": given.command, "seed": 0, **provenance()},
-        "train": None,
-        "meta": {"what": what[given.part], "peer": "none: a pass or a failure"},
-        "rows": [row],
-    }
-    path = given.results / "serving" / f"{given.part}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(result, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
-    print(path)
+    keep(given, {"what": what[given.part], "peer": "none: a pass or a failure"}, [row])
     sys.exit(bool(row["exit_code"]))
 
 

@@ -219,6 +219,16 @@ def soak(given: argparse.Namespace) -> list[dict[str, Any]]:
         ]
 
 
+def keep(given: argparse.Namespace, meta: dict[str, str], rows: list[dict[str, Any]]) -> None:
+    """Write a part's result file."""
+    run = {"command": given.command, "seed": 0, **provenance()}
+    path = given.results / "serving" / f"{given.part}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    result = {"run": run, "train": None, "meta": meta, "rows": rows}
+    path.write_text(json.dumps(result, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
+    print(path)
+
+
 def main() -> None:
     """Read the arguments, measure, write the file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -232,21 +242,13 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=ROOT / "results")
     given = parser.parse_args()
     rows = {"load": load, "overload": overload, "soak": soak}[given.part](given)
-    result = {
-        "run": {"command": given.command, "seed": 0, **provenance()},
-        "train": None,
-        "meta": {
-            "what": f"the server under load ({given.part}), locust's clients in a closed loop on the same machine",
-            "peer": "the same server answering from text",
-            "reader": given.reader,
-            "contexts": f"{CONTEXTS} generated passages of each length; max_tokens 16",
-        },
-        "rows": rows,
+    meta = {
+        "what": f"the server under load ({given.part}), locust's clients in a closed loop on the same machine",
+        "peer": "the same server answering from text",
+        "reader": given.reader,
+        "contexts": f"{CONTEXTS} generated passages of each length; max_tokens 16",
     }
-    path = given.results / "serving" / f"{given.part}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(result, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
-    print(path)
+    keep(given, meta, rows)
 
 
 if __name__ == "__main__":

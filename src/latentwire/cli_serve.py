@@ -36,6 +36,7 @@ def serve(
     key: Key = None,
     body_mib: Annotated[int, typer.Option(min=1, help="The most that a request's body may be, in MiB.")] = 16,
     vectors: Annotated[int, typer.Option(min=1, help="The most vectors that a latent may have.")] = 65_536,
+    latents: Annotated[int, typer.Option(min=1, help="The most latents that a request may bring.")] = 64,
     running: Annotated[int, typer.Option(min=1, help="Answers that a reader makes at a time.")] = 16,
     waiting: Annotated[int, typer.Option(min=1, help="Requests that wait before one more is refused.")] = 64,
     drain_seconds: Annotated[float, typer.Option(min=0, help="How long a shutdown waits for what runs.")] = 60.0,
@@ -49,7 +50,7 @@ def serve(
 
     settings = Settings(
         body_bytes=body_mib * MIB,
-        limits=Limits(message_bytes=body_mib * MIB, vectors=vectors),
+        limits=Limits(message_bytes=body_mib * MIB, messages=latents, vectors=vectors),
         keys=_api_keys(api_keys),
         secret=read_key(key),
         most_running=running,

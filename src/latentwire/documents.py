@@ -7,7 +7,7 @@ A file grows as `out.lw.partial` and takes its name when all is in it. One that 
 
 import mmap
 import os
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -18,15 +18,16 @@ from latentwire.atomic import unwritable
 from latentwire.codebooks import CODEC
 from latentwire.errors import DataError, LatentError, LatentWireError, WireError
 from latentwire.latent import FloatArray, Latent
+from latentwire.methods.company import MOST_TOGETHER
 from latentwire.reader.gguf import cache_dir
 from latentwire.wire import Wire
 from latentwire.wire_format import Message, digest, pack, unpack_all
-from latentwire.wire_header import Limits
+from latentwire.wire_header import Header, Limits
 from latentwire.wired import read_contexts
 
+_Form = tuple[str, str, int]  # space, codec, vectors
 BATCH = 16  # documents that are encoded, and brought to the disk, at a time
 IN_FILES = Limits(message_bytes=2**31, messages=2**31)  # a file is mapped, not read: nothing is allocated
-MOST = 4  # latents in one prompt; no wire has learnt more
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,8 @@ def encode_documents(
     """Encode text files into one file. A bad document is left out and named; the others are encoded.
 
     Raises:
-        DataError: The file is there already, or was begun and neither is to go on; no document could be encoded.
+        DataError: The file is there already, or was begun and neither is to go on, or was begun otherwise; no document could be
+            encoded.
         MethodError: A compression that the wire does not serve.
         LatentError: A codec that it does not send in.
         RunError: The file cannot be written.
@@ -86,7 +88,7 @@ def encode_documents(
         out.parent.mkdir(parents=True, exist_ok=True)
         with partial.open("ab") as file:
             file.truncate(_whole_bytes(partial))
-            known = {(one.name, one.header.source, one.header.space) for one in read_messages(partial)}
+            known = {(one.name, one.header.source): _form(one.header) for one in read_messages(partial)}
             _write(file, way, paths, known, failed, progress)
         found = list(read_messages(partial, key))
         if not found:
@@ -108,14 +110,23 @@ def _write(
     file: BinaryIO,
     way: "_Way",
     paths: Sequence[Path],
-    known: Collection[tuple[str, bytes, str]],
+    known: Mapping[tuple[str, bytes], _Form],
     failed: list[Failed],
     progress: Callable[[float, str], None],
 ) -> None:
     """Encode what is not `known` yet, a batch at a time; a batch that is done is on the disk."""
     for first in range(0, len(paths), BATCH):
         texts = _texts(paths[first : first + BATCH], failed)
-        due = {name: text for name, text in texts.items() if (name, digest(text), way.space) not in known}
+        due = {}
+        for name, text in texts.items():
+            form = known.get((name, digest(text)))
+            if form is None:
+                due[name] = text
+            elif form != way.form(text):
+                raise DataError(
+                    f"expected the wire, compression and codec with which {file.name} was begun, got others; give those, or add"
+                    " --force to start anew"
+                )
         for name, message in _messages(way, due, failed):
             file.write(message)
             progress(first / len(paths), name)
@@ -151,8 +162,10 @@ def latents_of(path: Path, names: Sequence[str], key: bytes | None = None) -> li
             f"expected documents of {path}, got {', '.join(missing)}; latentwire inspect lists what is there"
         )
     chosen = list(names) or list(found)
-    if not 1 <= len(chosen) <= MOST:
-        raise DataError(f"expected 1 to {MOST} documents for one answer, got {len(chosen)}; name them with --document")
+    if not 1 <= len(chosen) <= MOST_TOGETHER:
+        raise DataError(
+            f"expected 1 to {MOST_TOGETHER} documents for one answer, got {len(chosen)}; name them with --document"
+        )
     return [found[name].latent() for name in chosen]
 
 
@@ -236,14 +249,18 @@ class _Way:
         self.wire.method.expect_served(self.compression)
         self.wire.expect_codec(self.codec)
 
-    @property
-    def space(self) -> str:
-        """What the latents' space is called."""
+    def form(self, text: str) -> _Form:
+        """What the message of a text would look like."""
         base, books = self.wire.method.space, self.wire.codebooks
-        return books.space(base) if books is not None and self.codec == CODEC else base
+        space = books.space(base) if books is not None and self.codec == CODEC else base
+        return space, self.codec, self.wire.count(text, self.compression)
 
     def encode(self, texts: Sequence[str]) -> list[Latent]:
         return self.wire.encode(texts, self.compression, self.codec)
+
+
+def _form(header: Header) -> _Form:
+    return header.space, header.codec, header.vectors
 
 
 def _messages(way: _Way, texts: dict[str, str], failed: list[Failed]) -> Iterator[tuple[str, bytes]]:

@@ -80,18 +80,26 @@ class StoreError(LatentWireError):
     """A store that cannot be opened or written, an id that it does not hold, an expiry in the past."""
 
 
+class ExpiryError(StoreError):
+    """An expiry in the past."""
+
+
 class NotStoredError(StoreError):
     """An id that a store does not hold: unknown, deleted or expired."""
 
 
 class BusyError(LatentWireError):
-    """A server with as many waiting requests as it holds, or one that is shutting down.
+    """A server with as many waiting requests as it holds, or one that is shutting down (`ClosingError`).
 
     Attributes:
         retry_after: Seconds after which to come again.
     """
 
     retry_after: float = 1.0
+
+
+class ClosingError(BusyError):
+    """A server that is shutting down and takes nothing more."""
 
 
 class ServerError(LatentWireError):

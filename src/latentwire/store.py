@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from latentwire.atomic import atomic_write
-from latentwire.errors import NotStoredError, StoreError
+from latentwire.errors import ExpiryError, NotStoredError, StoreError
 from latentwire.wire_format import unpack
 from latentwire.wire_header import DEFAULT, Limits
 
@@ -101,11 +101,12 @@ class Store:
 
         Raises:
             LatentError: The message is damaged or beyond the limits.
-            StoreError: An expiry in the past; the disk is full, read-only or locked.
+            ExpiryError: An expiry in the past.
+            StoreError: The disk is full, read-only or locked.
         """
         now = time.time()
         if expires is not None and expires <= now:
-            raise StoreError(f"expected an expiry in the future, got {expires:.0f} at {now:.0f} (seconds since 1970)")
+            raise ExpiryError(f"expected an expiry in the future, got {expires:.0f} at {now:.0f} (seconds since 1970)")
         header = unpack(message, limits=self.limits)
         known = header.header
         name = hashlib.sha256(message).hexdigest()[:32]

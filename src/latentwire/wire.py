@@ -15,6 +15,7 @@ from huggingface_hub.errors import HfHubHTTPError
 
 from latentwire.codebooks import CODEC, Codebooks
 from latentwire.codecs import CODECS
+from latentwire.encoder import Window
 from latentwire.errors import LatentError, WireError
 from latentwire.latent import Latent, expect_space
 from latentwire.methods.wire import Wire as WireMethod
@@ -150,6 +151,10 @@ class Wire:
         own = self.method.space
         return space == own or (self.codebooks is not None and space == self.codebooks.space(own))
 
+    def count(self, text: str, compression: int) -> int:
+        """Vectors of a text's latent; nothing is encoded."""
+        return _count(self.method.source.windows(text), compression)
+
     def append(self, latent: Latent, text: str, added: str, compression: int | None = None) -> Latent:
         """The latent of `text + added` from that of `text`: only windows that the addition changes are encoded.
 
@@ -159,7 +164,7 @@ class Wire:
         size = compression or self.method.compression
         expect_space([latent], self.method.space)
         before, after = self.method.source.windows(text), self.method.source.windows(text + added)
-        if len(latent.payload) != sum(-(-len(window) // size) for window in before):
+        if len(latent.payload) != _count(before, size):
             raise LatentError(
                 f"expected the latent of that text at {size}x, got one of {len(latent.payload)} vectors; give the text that it"
                 " was made of, and its compression"
@@ -167,7 +172,7 @@ class Wire:
         kept = 0
         while kept < len(before) and before[kept] == after[kept]:
             kept += 1
-        old = latent.payload[: sum(-(-len(window) // size) for window in before[:kept])]
+        old = latent.payload[: _count(before[:kept], size)]
         new = [one.payload for one in self.method.encode_windows([after[kept:]], size)] if after[kept:] else []
         return replace(latent, payload=np.concatenate([old, *new]), source_tokens=sum(map(len, after)))
 
@@ -190,5 +195,10 @@ class Wire:
 
     def _vectors(self, piece: Latent | str) -> Latent | str:
         """A piece of a prompt, codes as the vectors that they stand for."""
-        coded = isinstance(piece, Latent) and piece.codec == CODEC and self.codebooks is not None
-        return self.codebooks.restored(piece) if coded else piece  # type: ignore[union-attr, arg-type]
+        if isinstance(piece, Latent) and piece.codec == CODEC and self.codebooks is not None:
+            return self.codebooks.restored(piece)
+        return piece
+
+
+def _count(windows: Sequence[Window], compression: int) -> int:
+    return sum(-(-len(window) // compression) for window in windows)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-MOST_TOGETHER = 4  # latents in one prompt
+MOST_TOGETHER = 4  # latents in one prompt; no wire has learnt more
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from latentwire.serve.guards import BodyLimit, Keys, add_errors, envelope, refus
 from latentwire.serve.messages import Laid, Receiver, continued, laid_out
 from latentwire.serve.meters import Meters
 from latentwire.serve.schemas import IDLE, ChatRequest, CompletionRequest, EncodeRequest, Sampling
-from latentwire.serve.work import Working
+from latentwire.serve.work import Working, closing
 from latentwire.store import Store
 from latentwire.wire import Wire
 from latentwire.wire_format import digest, pack
@@ -140,7 +140,7 @@ def _state_routes(app: FastAPI, server: Server) -> None:
         """Whether it takes requests."""
         if server.engine.alive and not server.engine.closing:
             return JSONResponse({"status": "ready"})
-        return refusal(503, "expected a server that takes requests, got one that is shutting down; ask another")
+        return refusal(503, str(closing()))
 
     @app.get("/metrics")
     async def metrics() -> Response:

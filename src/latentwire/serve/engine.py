@@ -3,8 +3,8 @@
 submit ─▶ waiting (bounded) ─ prefill together ─▶ running rows ─ one token for all of them, again and again ─▶ each row's listener
                                                        ▲ joins as soon as a token is done, leaves when it stops or nobody listens
 
-Continuous batching, not micro-batches: answers differ in length, and on a CPU a token costs nearly the same for one row as for
-eight, so a request that had to wait for a whole batch would wait for the longest answer in it. A model computes in one thread at a time
+Continuous batching, not micro-batches: answers differ in length, and rows that run together share one reading of the weights for each
+token, so a request that had to wait for a whole batch would wait for the longest answer in it. A model computes in one thread at a time
 anyhow; what encodes a context is a job in the same queue.
 """
 
@@ -18,11 +18,11 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from latentwire.errors import BusyError, LatentWireError
+from latentwire.errors import LatentWireError
 from latentwire.reader import Reader
 from latentwire.reader.inputs import pad_left
 from latentwire.reader.state import State, merged, narrowed
-from latentwire.serve.work import Finish, Job, Piece, Request
+from latentwire.serve.work import Finish, Job, Piece, Request, closing, full
 
 log = logging.getLogger("latentwire")
 
@@ -52,19 +52,13 @@ class Engine:
         self._thread.start()
 
     def submit(self, work: Request | Job) -> None:
-        """Put a request or job in line.
-
-        Raises:
-            BusyError: The line is full, or the engine is closing.
-        """
+        """Put a request or job in line. Raises as `Working.submit`."""
         if self._closing.is_set():
-            raise BusyError("expected a server that takes requests, got one that is shutting down; ask another")
+            raise closing()
         try:
             self._waiting.put_nowait(work)
         except queue.Full:
-            raise BusyError(
-                f"expected fewer than {self._waiting.maxsize} waiting requests, got that many; try again"
-            ) from None
+            raise full(self._waiting.maxsize) from None
 
     @property
     def waiting(self) -> int:
@@ -119,12 +113,7 @@ class Engine:
             if isinstance(work, Request):
                 self._next[work.reader].append(work)
                 continue
-            if not work.cancelled:
-                try:
-                    work.work()
-                except (LatentWireError, RuntimeError, MemoryError) as error:
-                    log.exception("a job failed")
-                    work.failed(str(error))
+            work.run()
             return
 
     def _guarded(self, name: str, act: Callable[[str], None]) -> None:

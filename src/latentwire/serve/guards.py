@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from latentwire.errors import BusyError, LatentWireError, NotStoredError, StoreError
+from latentwire.errors import BusyError, ClosingError, ExpiryError, LatentWireError, NotStoredError, StoreError
 
 log = logging.getLogger("latentwire")
 
@@ -34,9 +34,9 @@ def status_of(error: LatentWireError) -> int:
     if isinstance(error, NotStoredError):
         return 404
     if isinstance(error, StoreError):
-        return 400 if "expiry" in str(error) else 503
+        return 400 if isinstance(error, ExpiryError) else 503
     if isinstance(error, BusyError):
-        return 503 if "shutting down" in str(error) else 429
+        return 503 if isinstance(error, ClosingError) else 429
     return 400
 
 

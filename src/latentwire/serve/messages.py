@@ -15,6 +15,7 @@ from torch import Tensor
 
 from latentwire.errors import LatentError, RequestError, SpaceError
 from latentwire.latent import Latent
+from latentwire.methods.company import MOST_TOGETHER
 from latentwire.reader import Reader
 from latentwire.reader.cache import cache_bytes
 from latentwire.reader.prompts import INSTRUCTION, Turn
@@ -22,8 +23,6 @@ from latentwire.serve.schemas import ChatMessage, LatentPart, TextPart
 from latentwire.wire import Wire
 from latentwire.wire_format import Message, unpack
 from latentwire.wire_header import Limits
-
-MOST = 4  # latents that one context is made of; no wire has learnt more
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,8 +181,10 @@ def _context(
         else:
             pieces.append(part.text)
     latents = sum(isinstance(piece, Latent) for piece in pieces)
-    if latents > MOST:
-        raise RequestError(f"expected at most {MOST} latents in a message, got {latents}; no wire has learnt more")
+    if latents > MOST_TOGETHER:
+        raise RequestError(
+            f"expected at most {MOST_TOGETHER} latents in a message, got {latents}; no wire has learnt more"
+        )
     if not latents:
         return _embedded(reader, reader.prompter.slot("\n\n".join(str(piece) for piece in pieces)).ids), 0
     return torch.cat(wire.prefix(pieces, reader).rows()), size

@@ -18,9 +18,9 @@ from typing import Any
 import httpx
 import torch
 
-from latentwire.errors import BusyError, LatentWireError, ServerError
+from latentwire.errors import ServerError
 from latentwire.reader import Reader
-from latentwire.serve.work import Finish, Job, Piece, Request
+from latentwire.serve.work import Finish, Job, Piece, Request, closing, full
 
 log = logging.getLogger("latentwire")
 
@@ -78,10 +78,10 @@ class VllmEngine:
     def submit(self, work: Request | Job) -> None:
         """Put a request or job in line. Raises as `Working.submit`."""
         if self._closing.is_set():
-            raise BusyError("expected a server that takes requests, got one that is shutting down; ask another")
+            raise closing()
         with self._lock:
             if self._in_line >= self._most:
-                raise BusyError(f"expected fewer than {self._most} waiting requests, got that many; try again")
+                raise full(self._most)
             self._in_line += 1
         pool = self._out if isinstance(work, Request) else self._jobs
         pool.submit(self._done, work).add_done_callback(self._left)
@@ -110,12 +110,7 @@ class VllmEngine:
         with self._lock:
             self._going += 1
         if isinstance(work, Job):
-            if not work.cancelled:
-                try:
-                    work.work()
-                except (LatentWireError, RuntimeError, MemoryError) as error:
-                    log.exception("a job failed")
-                    work.failed(str(error))
+            work.run()
             return
         if work.cancelled:
             work.listener(Piece("", 0, "cancelled"))

@@ -1,11 +1,16 @@
 """What an engine takes and gives: requests and jobs in, pieces of answers out; and what every engine can do."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
+
+from latentwire.errors import BusyError, ClosingError, LatentWireError
+
+log = logging.getLogger("latentwire")
 
 Finish = Literal["stop", "length", "cancelled", "error"]
 
@@ -61,6 +66,26 @@ class Job:
     failed: Callable[[str], None]
     cancelled: bool = False
 
+    def run(self) -> None:
+        """Do it, unless nobody waits for it any more; what goes wrong in it is told, not raised."""
+        if self.cancelled:
+            return
+        try:
+            self.work()
+        except (LatentWireError, RuntimeError, MemoryError) as error:
+            log.exception("a job failed")
+            self.failed(str(error))
+
+
+def closing() -> ClosingError:
+    """What an engine that is being closed says to more work."""
+    return ClosingError("expected a server that takes requests, got one that is shutting down; ask another")
+
+
+def full(most: int) -> BusyError:
+    """What an engine whose line is full says to more work."""
+    return BusyError(f"expected fewer than {most} waiting requests, got that many; try again")
+
 
 class Working(Protocol):
     """An engine: it takes work until it is closed, and tells each listener what came of it."""
@@ -89,7 +114,8 @@ class Working(Protocol):
         """Put a request or job in line.
 
         Raises:
-            BusyError: The line is full, or the engine is closing.
+            BusyError: The line is full.
+            ClosingError: The engine is closing.
         """
         ...
 
