@@ -12,8 +12,8 @@ from sklearn.decomposition import PCA
 
 from conftest import NUM_EXAMPLES, SEED, record, seconds, spread
 from latentwire.corpus import Corpus
-from latentwire.evaluate import peak_memory, reset_peak_memory
 from latentwire.methods.compressors import fit_basis, moments
+from latentwire.peak import peak_memory, reset_peak_memory
 
 ROUNDS = 3
 FLAT_ROUNDS = 9

@@ -8,8 +8,8 @@ import torch
 from conftest import READER, SEED, record, seconds, spread
 from latentwire.config import ObjectiveSpec, TrainSpec
 from latentwire.corpus import Corpus
-from latentwire.evaluate import peak_memory, reset_peak_memory
 from latentwire.methods.wire import Wire
+from latentwire.peak import peak_memory, reset_peak_memory
 from latentwire.reader import IGNORE
 from latentwire.reader.load import load_reader
 from latentwire.train import CLIP, Hooks, fit, start

@@ -11,6 +11,7 @@ from latentwire.errors import DataError, RecipeError
 from latentwire.evaluate import Evaluator, Outcome, measure_decoder
 from latentwire.ladder import Climber, make_rows
 from latentwire.methods import METHODS
+from latentwire.methods.text import FullText
 from latentwire.pipeline import evaluation_examples, training_examples
 from latentwire.report.rows import FLOOR, RAW, TEXT, TEXT_EQUAL_POSITIONS, TOKEN_IDS
 from latentwire.rungs import ladder_rungs
@@ -89,9 +90,32 @@ def test_rungs_with_the_same_inputs_call_the_reader_once(ladder, monkeypatch):
     evaluator = Evaluator(reader, EVAL, 4, 5)
     for name in SAME:
         evaluator.run(name, rungs[name].method, "prompt")
-    assert calls == [4, 2]
+    assert calls == [4, 4, 2]  # one of them once more, to be timed
     evaluator.run(FLOOR, rungs[FLOOR].method, "prompt")
-    assert sum(calls) == 2 * len(EVAL)
+    assert calls == 2 * [4, 4, 2]
+
+
+def test_the_questions_of_a_context_share_its_reading_but_not_its_time(monkeypatch):
+    """Two contexts, three questions each, asked in turn: read as three rows of a context, timed as one row of each."""
+    reader = tiny_reader("llama")
+    passages = DATASETS["facts"](questions_per_passage=3).examples("heldout", 0, 6)
+    asked = [passages[place] for place in (0, 3, 1, 4, 2, 5)]
+    expected = Evaluator(reader, asked, 1, 5).run("alone", FullText(), "context")
+    read, forward = [], reader._forward
+
+    def counted(mask, inputs_embeds, **given):
+        read.append(inputs_embeds.shape[:2])
+        return forward(mask, inputs_embeds=inputs_embeds, **given)
+
+    monkeypatch.setattr(reader, "_forward", counted)
+    found = Evaluator(reader, asked, 6, 5).run("together", FullText(), "context")
+    assert [out.answer for out in found.outcomes] == [out.answer for out in expected.outcomes]
+    assert [out.answer_nll for out in found.outcomes] == pytest.approx(
+        [out.answer_nll for out in expected.outcomes], abs=1e-4
+    )
+    longest = max(len(reader.prompt(example, "context").slot.ids) for example in asked)
+    contexts = [rows for rows, size in read if size > longest // 2]
+    assert contexts == [2, 2], "expected both contexts to be read once for their questions, and once to be timed"
 
 
 def test_each_rung_pays_what_it_sends(ladder):

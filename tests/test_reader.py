@@ -51,15 +51,19 @@ def test_a_batch_reads_scores_and_answers_like_one_by_one(family):
         assert answers[row] == reader.generate(alone, 8)[0]
 
 
-def test_a_shared_beginning_read_once_changes_no_logit(family, monkeypatch):
+@pytest.mark.parametrize(("examples", "readings"), [(EXAMPLES, 2), (SEVERAL, 3)], ids=["all", "stems"])
+def test_a_shared_beginning_read_once_changes_no_logit_and_no_answer(family, examples, readings, monkeypatch):
     reader = tiny_reader(family)
     monkeypatch.setattr(reader, "_window", float("inf") if family != "gemma3" else reader._window)
-    inputs = laid_in(reader, EXAMPLES)
+    inputs = laid_in(reader, examples)
+    calls, forward = [], reader._forward
+    monkeypatch.setattr(reader, "_forward", lambda *given, **named: calls.append(1) or forward(*given, **named))
     shared = reader.prefill(inputs)
+    assert len(calls) == (1 if family == "gemma3" else readings)
     monkeypatch.setattr("latentwire.reader.WORTH_SHARING", 10**6)
-    torch.testing.assert_close(shared.hidden, reader.prefill(inputs).hidden, atol=1e-4, rtol=0)
-    if family != "gemma3":
-        assert not torch.equal(shared.mask, inputs.mask), "expected the beginning to be read apart"
+    apart = reader.prefill(inputs)
+    torch.testing.assert_close(shared.hidden, apart.hidden, atol=1e-4, rtol=0)
+    assert reader.generate(shared, 8) == reader.generate(apart, 8)
 
 
 @pytest.mark.parametrize("scope", SCOPES)

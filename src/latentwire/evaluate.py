@@ -4,19 +4,14 @@ prompts ─▶ encode ─▶ transmit ─▶ prefix ─▶ lay in ─▶ prefill
                                                               └─▶ greedy answer
 """
 
-import contextlib
-import ctypes
-import gc
 import hashlib
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
-import psutil
 import torch
 from torch import Tensor
 
@@ -25,7 +20,8 @@ from latentwire.data import Example
 from latentwire.methods import Counts, Method
 from latentwire.methods.decoders import nearest_rows
 from latentwire.metrics import DecoderQuality, decoder_quality, exact_match, f1
-from latentwire.reader import IGNORE, Inputs, Prompt, Reader, Scope
+from latentwire.peak import peak_memory, reset_peak_memory
+from latentwire.reader import IGNORE, Inputs, Prompt, Reader, Scope, Slot
 
 
 @dataclass(frozen=True)
@@ -76,7 +72,6 @@ class _Work:
     """What reading one set of inputs cost and gave."""
 
     outcome: Outcome
-    prefill_seconds: float
     generate_seconds: float
     peak: float | None = None
 
@@ -99,15 +94,17 @@ class Evaluator:
     max_new_tokens: int
     progress: Callable[[int, int], None] = lambda done, total: None
     _seen: dict[str, _Work] = field(default_factory=dict)
+    _paces: dict[str, float] = field(default_factory=dict)
 
     @torch.no_grad()
     def run(self, name: str, method: Method, scope: Scope) -> RungResult:
         """One rung in one scope."""
         prompts = [self.reader.prompt(example, scope) for example in self.examples]
-        order = sorted(range(len(prompts)), key=lambda index: len(prompts[index].ids))
+        order = sorted(range(len(prompts)), key=lambda index: _place(prompts[index]))
+        middle = (len(order) - 1) // 2 // self.batch * self.batch  # where the batch of middling lengths starts
         works: dict[int, _Work] = {}
         sizes: dict[int, tuple[int, int]] = {}
-        encode_seconds, decode_seconds = [], []
+        encode_seconds, decode_seconds, prefill_seconds = [], [], 0.0
         cut: list[bool] = []
         reset_peak_memory()
         for start in range(0, len(order), self.batch):
@@ -127,7 +124,10 @@ class Evaluator:
             cut += method.cut(slots, latents) or []
             for index, (_, count), row in zip(chosen, received, prefix.mask, strict=True):
                 sizes[index] = (count, int(row.sum()))
-            works |= dict(zip(chosen, self._read(chosen, inputs), strict=True))
+            keys = [f"{index}-{_digest(row[mask])}" for index, row, mask in zip(chosen, *_rows(inputs), strict=True)]
+            works |= dict(zip(chosen, self._read(chosen, keys, inputs), strict=True))
+            if start == middle:
+                prefill_seconds = self._pace(slots, keys, inputs)
             self.progress(start + len(chosen), len(order))
         return self._result(
             name,
@@ -135,16 +135,15 @@ class Evaluator:
             prompts,
             works,
             sizes,
-            encode_seconds,
-            decode_seconds,
+            _median(encode_seconds),
+            _median(decode_seconds) + prefill_seconds,
             _remark(prompts, cut, method.cut([], []) is not None),
         )
 
-    def _read(self, chosen: Sequence[int], inputs: Inputs) -> list[_Work]:
-        keys = [f"{index}-{_digest(row[mask])}" for index, row, mask in zip(chosen, *_rows(inputs), strict=True)]
+    def _read(self, chosen: Sequence[int], keys: Sequence[str], inputs: Inputs) -> list[_Work]:
         new = [place for place, key in enumerate(keys) if key not in self._seen]
         if new:
-            part = Inputs(inputs.embeds[new], inputs.mask[new])
+            part = replace(inputs, embeds=inputs.embeds[new], mask=inputs.mask[new])
             found = self._answer([chosen[place] for place in new], part)
             peak = peak_memory()
             for place, work in zip(new, found, strict=True):
@@ -155,21 +154,28 @@ class Evaluator:
     def _answer(self, chosen: Sequence[int], inputs: Inputs) -> list[_Work]:
         gold = [self.reader.prompter.labels(self.examples[index].answers[0]) for index in chosen]
         labels = self.reader.pad_labels(gold)
-        begin = self._clock()
         state = self.reader.prefill(inputs, max(labels.shape[1], self.max_new_tokens))
-        prefilled = self._clock()
         hidden = self.reader.answer_states(state, labels)
-        scored = self._clock()
+        begin = self._clock()
         answers = self.reader.generate(state, self.max_new_tokens)
-        ended = self._clock()
-        prefill, generate = (prefilled - begin) / len(chosen), (ended - scored) / len(chosen)
+        generate = (self._clock() - begin) / len(chosen)
         works = []
         for row, (ids, answer) in enumerate(zip(gold, answers, strict=True)):
             nll, right = self._teacher_forced(hidden[row], labels[row])
             same = [got == wanted for got, wanted in zip(answer.ids, ids, strict=False)]
             outcome = Outcome(answer.text, sum(nll) / len(nll), nll[0], right, sum(same) / len(ids))
-            works.append(_Work(outcome, prefill, generate))
+            works.append(_Work(outcome, generate))
         return works
+
+    def _pace(self, slots: Sequence[Slot], keys: Sequence[str], inputs: Inputs) -> float:
+        """Seconds to read a row that shares nothing but the opening: one row for each slot, since others would share it."""
+        own = [slots.index(slot) for slot in dict.fromkeys(slots)]
+        read = " ".join(keys[place] for place in own)
+        if read not in self._paces:
+            begin = self._clock()
+            self.reader.prefill(replace(inputs, embeds=inputs.embeds[own], mask=inputs.mask[own]), self.max_new_tokens)
+            self._paces[read] = (self._clock() - begin) / len(own)
+        return self._paces[read]
 
     def _teacher_forced(self, hidden: Tensor, labels: Tensor) -> tuple[list[float], float]:
         """NLL of each label, and the share that is the likeliest token; logits 64 MB at a time."""
@@ -195,8 +201,8 @@ class Evaluator:
         prompts: Sequence[Prompt],
         works: dict[int, _Work],
         sizes: dict[int, tuple[int, int]],
-        encode_seconds: list[float],
-        decode_seconds: list[float],
+        encode_seconds: float,
+        prefill_seconds: float,
         note: str,
     ) -> RungResult:
         ordered = [works[index] for index in range(len(prompts))]
@@ -212,8 +218,8 @@ class Evaluator:
             em=[exact_match(out.answer, ex.answers) for out, ex in zip(outcomes, self.examples, strict=True)],
             bytes_on_wire=[sizes[index][0] for index in range(len(prompts))],
             num_positions=[sizes[index][1] for index in range(len(prompts))],
-            encode_seconds=_median(encode_seconds),
-            prefill_seconds=_median(decode_seconds) + statistics.median(work.prefill_seconds for work in timed),
+            encode_seconds=encode_seconds,
+            prefill_seconds=prefill_seconds,
             generate_seconds=statistics.median(work.generate_seconds for work in timed),
             peak_memory_bytes=max(peaks) if peaks else None,
             note=note,
@@ -243,29 +249,6 @@ def _nearest_embeddings(restored: Tensor, reader: Reader) -> Tensor:
     return nearest
 
 
-def reset_peak_memory() -> None:
-    """Start a new measurement of peak memory (CUDA: allocated on the device; Linux: resident set, freed pages handed back)."""
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
-    elif Path("/proc/self/clear_refs").exists():
-        with contextlib.suppress(AttributeError):  # musl has no malloc_trim
-            ctypes.CDLL(None).malloc_trim(0)
-        Path("/proc/self/clear_refs").write_text("5")
-
-
-def peak_memory() -> float | None:
-    """Bytes at the peak since the last reset; the current resident set where the system keeps no resettable peak."""
-    if torch.cuda.is_available():
-        return float(torch.cuda.max_memory_allocated())
-    status = Path("/proc/self/status")
-    if not status.exists():
-        return float(psutil.Process().memory_info().rss)
-    lines = status.read_text().splitlines()
-    peaks = [float(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM")]
-    return peaks[0] if peaks else None
-
-
 def _remark(prompts: Sequence[Prompt], cut: Sequence[bool], cuts: bool) -> str:
     """What a reader of the row must know about lost text."""
     shortened = sum(prompt.truncated_tokens > 0 for prompt in prompts)
@@ -273,6 +256,11 @@ def _remark(prompts: Sequence[Prompt], cut: Sequence[bool], cuts: bool) -> str:
     if cuts:
         remarks.append(f"{sum(cut)} of {len(prompts)} contexts cut" if any(cut) else "no cut happened")
     return "; ".join(remarks)
+
+
+def _place(prompt: Prompt) -> tuple[int, tuple[int, ...], int]:
+    """Where a prompt is read: beside those of its length, and those of one slot together."""
+    return len(prompt.slot.ids), prompt.slot.ids, len(prompt.ids)
 
 
 def _rows(inputs: Inputs) -> tuple[Tensor, Tensor]:

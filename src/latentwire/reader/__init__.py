@@ -129,18 +129,21 @@ class Reader:
     def prefill(self, inputs: Inputs, answer_tokens: int = ANSWER_TOKENS) -> State:
         """Read the inputs once; the state then serves scoring and generation of at most `answer_tokens`.
 
-        What all rows begin with (template, worked examples) is read once for the batch.
+        What rows begin with in common, all of them (template, worked examples) or neighbours with one context, is read once.
         """
-        return self._read(levels(inputs, self._worth_sharing(inputs, answer_tokens), stems=False))[1]
+        return self._read(self._levels(inputs, answer_tokens))[1]
 
-    def _worth_sharing(self, inputs: Inputs, answer_tokens: int) -> int:
-        """From how many positions on a reading of what rows have in common is worth it.
+    def _levels(self, inputs: Inputs, answer_tokens: int) -> list[Level]:
+        """The readings that inputs and `answer_tokens` more are worth.
 
-        Padding then stands between the parts of a row, which a sliding window would count: where prompt and answer do not
-        fit the window of such a model together, its rows are read apart.
+        Padding stands between the parts of a row, which a sliding window would count: where they do not fit the window of
+        such a model together, rows share less, or are read apart.
         """
         fits = inputs.mask.shape[1] + answer_tokens <= self._window
-        return WORTH_SHARING if self.shares and fits else sys.maxsize
+        worth = WORTH_SHARING if self.shares and fits else sys.maxsize
+        found = levels(inputs, worth)
+        columns = sum(part.inputs.mask.shape[1] for part in found) + answer_tokens
+        return found if columns <= self._window else levels(inputs, worth, stems=False)
 
     def _read(self, parts: Sequence[Level]) -> tuple[list[Tensor], State]:
         """Last hidden states `[N, T, D]` of each level, and the state after the last. An opening is read once and for all."""
@@ -204,11 +207,7 @@ class Reader:
 
         What rows begin with in common, all of them or neighbours with one context, is read once (`levels`).
         """
-        worth = self._worth_sharing(inputs, labels.shape[1])
-        *above, rows = levels(inputs, worth)
-        columns = sum(part.inputs.mask.shape[1] for part in (*above, rows)) + labels.shape[1]
-        if columns > self._window:  # padding between the parts would push the beginning out of a sliding window
-            *above, rows = levels(inputs, worth, stems=False)
+        *above, rows = self._levels(inputs, labels.shape[1])
         if not above:
             return self.hidden_states(self.append(inputs, labels))
         parts = [*above, Level(self.append(rows.inputs, labels), rows.follows)]
