@@ -100,7 +100,7 @@ class Evaluator:
     def run(self, name: str, method: Method, scope: Scope) -> RungResult:
         """One rung in one scope."""
         prompts = [self.reader.prompt(example, scope) for example in self.examples]
-        order = sorted(range(len(prompts)), key=lambda index: _place(prompts[index]))
+        order = sorted(range(len(prompts)), key=lambda index: _place(self.examples[index], prompts[index]))
         middle = (len(order) - 1) // 2 // self.batch * self.batch  # where the batch of middling lengths starts
         works: dict[int, _Work] = {}
         sizes: dict[int, tuple[int, int]] = {}
@@ -143,7 +143,7 @@ class Evaluator:
     def _read(self, chosen: Sequence[int], keys: Sequence[str], inputs: Inputs) -> list[_Work]:
         new = [place for place, key in enumerate(keys) if key not in self._seen]
         if new:
-            part = replace(inputs, embeds=inputs.embeds[new], mask=inputs.mask[new])
+            part = Inputs(inputs.embeds[new], inputs.mask[new])  # without an opening: the same reading in every scope
             found = self._answer([chosen[place] for place in new], part)
             peak = peak_memory()
             for place, work in zip(new, found, strict=True):
@@ -168,13 +168,15 @@ class Evaluator:
         return works
 
     def _pace(self, slots: Sequence[Slot], keys: Sequence[str], inputs: Inputs) -> float:
-        """Seconds to read a row that shares nothing but the opening: one row for each slot, since others would share it."""
+        """Seconds to read a row beyond the opening, which is there: a row for each slot alone, since others would share it."""
         own = [slots.index(slot) for slot in dict.fromkeys(slots)]
         read = " ".join(keys[place] for place in own)
         if read not in self._paces:
-            begin = self._clock()
-            self.reader.prefill(replace(inputs, embeds=inputs.embeds[own], mask=inputs.mask[own]), self.max_new_tokens)
-            self._paces[read] = (self._clock() - begin) / len(own)
+            for rows in (own[:1], own):  # the first reads the opening
+                begin = self._clock()
+                part = replace(inputs, embeds=inputs.embeds[rows], mask=inputs.mask[rows])
+                self.reader.prefill(part, self.max_new_tokens)
+                self._paces[read] = (self._clock() - begin) / len(rows)
         return self._paces[read]
 
     def _teacher_forced(self, hidden: Tensor, labels: Tensor) -> tuple[list[float], float]:
@@ -258,9 +260,9 @@ def _remark(prompts: Sequence[Prompt], cut: Sequence[bool], cuts: bool) -> str:
     return "; ".join(remarks)
 
 
-def _place(prompt: Prompt) -> tuple[int, tuple[int, ...], int]:
-    """Where a prompt is read: beside those of its length, and those of one slot together."""
-    return len(prompt.slot.ids), prompt.slot.ids, len(prompt.ids)
+def _place(example: Example, prompt: Prompt) -> tuple[int, str, int]:
+    """Where a prompt is read, whatever the scope: among its length, and the questions of one context together."""
+    return len(example.context), example.context, len(prompt.ids)
 
 
 def _rows(inputs: Inputs) -> tuple[Tensor, Tensor]:

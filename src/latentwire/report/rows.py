@@ -34,7 +34,8 @@ class Row:
     ``rung`` is the name a person reads in the ladder; the baselines' names are the constants of this module.
     ``trained`` is true where this run's training made the rung. A rung that decodes a latent gives its
     ``compression_requested`` and ``wire_dtype``; the baselines leave both ``None``. A lead is how far what the run trained is
-    ahead of this rung, question by question: in F1, and in NLL saved. The last eight fields but ``note``
+    ahead of this rung, question by question: in F1, and in NLL saved. ``prefill_seconds`` is one read of one prompt on its own,
+    beyond what prompts open with, though the evaluation reads a context once for all questions about it. The last eight fields but ``note``
     are filled by per-token methods only; the ``*_heldout`` ones are over vocabulary rows kept out of training.
     """
 
