@@ -75,6 +75,17 @@ def test_what_the_server_refuses_is_said(browser, running):
     assert not problems
 
 
+def test_a_browser_gives_an_api_key_as_a_password(browser, wire, home, tmp_path):  # noqa: F811
+    keyed = Running(wire, home, tmp_path, keys=("one",))
+    try:
+        page, problems = opened(browser, keyed, http_credentials={"username": "anyone", "password": "one"})
+        page.click("#ask")
+        page.wait_for_function("document.querySelectorAll('#asked tr').length == 4")
+        assert not problems
+    finally:
+        keyed.stop()
+
+
 def test_it_fits_a_phone_and_is_dark_where_that_is_wanted(browser, running):
     phone, _ = opened(browser, running, viewport={"width": 360, "height": 720})
     assert phone.evaluate("document.documentElement.scrollWidth") <= 360

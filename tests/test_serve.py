@@ -303,6 +303,10 @@ def test_keys_limits_and_signatures(wire, home, tmp_path):
         assert made.http.get("/health").status_code == 200
         assert "API key" in refused(made.http.get("/v1/models"), 401)
         assert "API key" in refused(made.http.get("/metrics", headers={"Authorization": "Bearer three"}), 401)
+        assert "Basic" in made.http.get("/playground").headers["WWW-Authenticate"]
+        assert made.http.get("/playground", auth=("anyone", "two")).status_code == 200
+        assert "API key" in refused(made.http.get("/v1/models", auth=("two", "three")), 401)
+        assert "API key" in refused(made.http.get("/v1/models", headers={"Authorization": "Basic ***"}), 401)
         made.http.headers["Authorization"] = "Bearer two"
         assert made.http.get("/v1/models").status_code == 200
         long = {"text": "a " * 4000}

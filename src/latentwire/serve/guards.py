@@ -1,5 +1,8 @@
 """What stands before every route: API keys, the size of bodies, and errors in OpenAI's envelope."""
 
+import base64
+import binascii
+import contextlib
 import hmac
 import logging
 from collections.abc import Callable, Collection
@@ -24,9 +27,10 @@ def refusal(status: int, message: str, code: str | None = None, param: str | Non
     kind = KINDS.get(status, "invalid_request_error" if status < 500 else "server_error")
     error = {"message": message, "type": kind, "param": param, "code": code}
     headers = {"Retry-After": "1"} if status in (429, 503) else {}
-    if status == 401:
-        headers["WWW-Authenticate"] = "Bearer"
-    return JSONResponse({"error": error}, status, headers)
+    answer = JSONResponse({"error": error}, status, headers)
+    for way in ("Bearer", 'Basic realm="an API key as the password"') if status == 401 else ():
+        answer.headers.append("WWW-Authenticate", way)  # a line each: browsers read no list
+    return answer
 
 
 def status_of(error: LatentWireError) -> int:
@@ -64,7 +68,7 @@ def add_errors(app: FastAPI, count: Callable[[str], None]) -> None:
 
 
 class Keys:
-    """Lets only requests with one of the keys through, to all routes but health."""
+    """Lets only requests with one of the keys through, to all routes but health; browsers may give it as a password."""
 
     def __init__(self, app: ASGIApp, keys: Collection[str]) -> None:
         self.app, self.keys = app, [key.encode() for key in keys]
@@ -72,14 +76,22 @@ class Keys:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse, or pass on."""
         if scope["type"] == "http" and self.keys and scope["path"] not in OPEN:
-            given = dict(scope["headers"]).get(b"authorization", b"")
-            token = given[7:].strip() if given[:7].lower() == b"bearer " else b""
+            token = _token(dict(scope["headers"]).get(b"authorization", b""))
             matches = [hmac.compare_digest(token, key) for key in self.keys]
             if not any(matches):
                 message = "expected an API key as 'Authorization: Bearer ...', got none or another; ask the operator"
                 await refusal(401, message, "invalid_api_key")(scope, receive, send)
                 return
         await self.app(scope, receive, send)
+
+
+def _token(given: bytes) -> bytes:
+    """The key of an `Authorization` header: a bearer's token, or the password that a browser asks for."""
+    scheme, _, value = given.partition(b" ")
+    if scheme.lower() == b"basic":
+        with contextlib.suppress(binascii.Error):
+            return base64.b64decode(value, validate=True).partition(b":")[2]
+    return value.strip() if scheme.lower() == b"bearer" else b""
 
 
 class BodyLimit:
