@@ -1,5 +1,6 @@
 """What all tests share: one thread each, and a tiny wire for three readers, trained once a process."""
 
+import gc
 import os
 import shutil
 
@@ -13,6 +14,11 @@ from wires import RECIPE
 # Two workers with two threads each on two cores wait for each other more than they work; so do the processes that tests start.
 os.environ["OMP_NUM_THREADS"] = "1"
 torch.set_num_threads(1)
+
+
+def pytest_collection_finish() -> None:
+    """Leave what the libraries made out of garbage collections, of which every rung of a ladder asks for a whole one."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
