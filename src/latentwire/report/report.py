@@ -164,7 +164,7 @@ def _position_charts(rows: Sequence[Row], row: Row) -> list[Chart]:
     for place, own in enumerate(by_reader([other for other in rows if other.scope == row.scope])):
         caption = (
             f"F1 against reader positions spent on the context, {own[0].reader}. Up and to the left is better; diamonds"
-            " are trained here, squares are baselines."
+            " are trained here, squares are baselines. Numbers count the ladder's rungs from the top."
         )
         charts.append(Chart(caption, positions_chart(own, f"positions-{place}")))
     return charts
