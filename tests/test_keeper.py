@@ -84,6 +84,19 @@ def test_what_was_learnt_is_kept_on_disk_and_named_in_the_features(tmp_path):
     assert third.features != one.features
 
 
+@pytest.mark.parametrize(("gain", "share"), [(1e9, 0.5), (-1e9, 1.0)], ids=["nothing gained", "always more"])
+def test_twice_as_many_words_are_read_as_long_as_they_help(gain, share, tmp_path, monkeypatch):
+    encoder, asked, said = encoder_of(), asked_of("train", 900), []
+    most = sum(
+        int(words_of(encoder.reader, list(window))[-1]) + 1 for text in asked for window in encoder.windows(text)
+    )
+    monkeypatch.setattr("latentwire.asked.WORDS", most // 4)
+    monkeypatch.setattr("latentwire.asked.LEAST_GAIN", gain)
+    teach(encoder, asked, tmp_path, lambda done, remark: said.append(remark))
+    assert share * most - 2 <= int(said[-1].split()[-2]) < 1.25 * share * most  # windows come several at a time
+    assert encoder.keeper.learnt
+
+
 def test_learning_goes_on_from_what_was_learnt_before():
     torch.manual_seed(0)
     features = torch.randn(400, 35)

@@ -1,11 +1,16 @@
 """What an encoder's keeper learns from: the words of training texts, and which of them stood in an answer.
 
 training texts, each with its answers ─ encoder ─▶ words' features [N, F], asked [N] ─▶ Keeper, kept on disk for the next training
+
+How many words it takes depends on the texts: twice as many are read each time, as long as the words of texts that were held out are told
+apart better for it.
 """
 
+import copy
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -16,10 +21,14 @@ from torch import Tensor
 
 from latentwire.atomic import atomic_write
 from latentwire.encoder import WINDOWS_AT_ONCE, Encoder, Window
+from latentwire.keeper import Keeper
 from latentwire.reader import Reader
 from latentwire.surprise import words_of
 
-WORDS = 32768  # that are learnt from
+WORDS = 32768  # that are learnt from at first
+MOST_VALUES = 2**29  # of features that are held: 1 GiB
+HELD_OUT = 8  # one window of so many judges what was learnt from the others
+LEAST_GAIN = 3e-3  # in how well held-out words are ranked, that twice as many words must bring
 LEAST = 100  # of them asked for; with fewer, surprise is the better guide
 LONGEST = 12  # words of an answer; longer ones are quotes, which say nothing about what is asked
 
@@ -33,16 +42,15 @@ def teach(
     """
     texts = {text: sorted(set(answers)) for text, answers in asked.items()}
     windows = [(window, texts[text]) for text in texts for window in encoder.windows(text)]
-    digest = hashlib.sha256(json.dumps([encoder.features, WORDS, list(texts.items())]).encode()).hexdigest()[:16]
+    known = [encoder.features, WORDS, MOST_VALUES, HELD_OUT, LEAST_GAIN, list(texts.items())]
+    digest = hashlib.sha256(json.dumps(known).encode()).hexdigest()[:16]
     path = folder / f"{encoder.identity}-{digest}.safetensors"
     try:
         encoder.keeper.load_state_dict(load_file(path))
         return
     except (FileNotFoundError, SafetensorError):
         pass
-    features, found = _examples(encoder, windows, progress)
-    if LEAST <= int(found.sum()) < len(found):
-        encoder.keeper.learn(features, found)
+    _learn(encoder, windows, progress)
     folder.mkdir(parents=True, exist_ok=True)
     parts = {name: part.cpu() for name, part in encoder.keeper.state_dict().items()}
     atomic_write(path, partial(Path.write_bytes, data=save(parts)))
@@ -63,22 +71,59 @@ def words_asked(reader: Reader, window: Window, word: Tensor, answers: Iterable[
     return found
 
 
-@torch.no_grad()
-def _examples(
+def _learn(
     encoder: Encoder, windows: Sequence[tuple[Window, Sequence[str]]], progress: Callable[[float, str], None]
-) -> tuple[Tensor, Tensor]:
-    """Features `[N, F]` and whether it was asked for `[N]`, of each word of the first windows."""
-    features, found, count = [], [], 0
+) -> None:
+    """Read the first windows, as many as it takes, and let the keeper learn from their words."""
+    features: list[Tensor] = []
+    found: list[Tensor] = []
+    due, before = WORDS, -math.inf
     for start in range(0, len(windows), WINDOWS_AT_ONCE):
-        batch = windows[start : start + WINDOWS_AT_ONCE]
-        for (window, answers), seen in zip(batch, encoder.read([window for window, _ in batch]), strict=True):
-            features.append(encoder.keeper.features(seen.states.cpu(), seen.surprise, seen.word))
-            found.append(words_asked(encoder.reader, window, seen.word, answers))
-            count += len(found[-1])
+        for part, asked in _words(encoder, windows[start : start + WINDOWS_AT_ONCE]):
+            features.append(part)
+            found.append(asked)
+        count = sum(map(len, found))
         progress(0.0, f"which words are asked for: {count} words")
-        if count >= WORDS:
+        if count * features[0].shape[1] >= MOST_VALUES:
             break
-    return torch.cat(features), torch.cat(found)
+        if count >= due:
+            ranked = _ranked(encoder.keeper, features, found)
+            if ranked - before < LEAST_GAIN:
+                break
+            due, before = 2 * due, ranked
+    _taught(encoder.keeper, features, found)
+
+
+@torch.no_grad()
+def _words(encoder: Encoder, windows: Sequence[tuple[Window, Sequence[str]]]) -> Iterator[tuple[Tensor, Tensor]]:
+    """Features `[N, F]` bf16 and whether it was asked for `[N]`, of each word of each window."""
+    for (window, answers), seen in zip(windows, encoder.read([window for window, _ in windows]), strict=True):
+        features = encoder.keeper.features(seen.states.cpu(), seen.surprise, seen.word)
+        yield features.to(torch.bfloat16), words_asked(encoder.reader, window, seen.word, answers)
+
+
+def _ranked(keeper: Keeper, features: Sequence[Tensor], found: Sequence[Tensor]) -> float:
+    """How likely a word that was asked for ranks above one that was not (the area under the ROC curve), in every so manyth window,
+    for one who learns from the others; below all else while those are too few to learn from, or there is nothing to rank."""
+    learner = copy.deepcopy(keeper)
+    rest = [place for place in range(len(found)) if place % HELD_OUT]
+    asked = torch.cat(list(found[::HELD_OUT]))
+    positive, negative = int(asked.sum()), int((~asked).sum())
+    taught = _taught(learner, [features[place] for place in rest], [found[place] for place in rest])
+    if not (taught and positive and negative):
+        return -math.inf
+    order = learner(torch.cat(list(features[::HELD_OUT])).float()).argsort()
+    ranks = asked[order].nonzero()[:, 0].double() + 1
+    return float((ranks.sum() - positive * (positive + 1) / 2) / (positive * negative))
+
+
+def _taught(keeper: Keeper, features: Sequence[Tensor], found: Sequence[Tensor]) -> bool:
+    """Whether the keeper could learn from these words: with too few that were asked for it stays as it is."""
+    asked = torch.cat(list(found))
+    enough = LEAST <= int(asked.sum()) < len(asked)
+    if enough:
+        keeper.learn(torch.cat(list(features)), asked)
+    return enough
 
 
 def _spelt(reader: Reader, ids: Sequence[int], word: Tensor) -> list[str]:

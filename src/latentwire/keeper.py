@@ -19,7 +19,7 @@ from latentwire.errors import MethodError
 from latentwire.surprise import word_surprise
 
 FARTHEST = 8.0  # deviations
-SHRINKAGE = 1e-2
+SHRINKAGE = 1.5  # times features over words: the fewer words there are for each feature, the less a weight may differ
 ITERATIONS = 100
 LAYERS = 2  # of those that the encoder keeps, from a third of them on: neither words alone nor what comes next
 COUNTS = 3  # features beside the states
@@ -87,17 +87,18 @@ class Keeper(nn.Module):
         if not 0 < int(asked.sum()) < len(asked):
             raise MethodError(f"expected words that are asked for and words that are not, got {len(asked)} of one kind")
         if not self.learnt:
-            spread, mean = torch.std_mean(features, dim=0)
+            spread, mean = torch.std_mean(features.float(), dim=0)
             self.shift.copy_(mean.half())
             self.scale.copy_(spread.clamp(min=1e-3 * float(spread.mean())).half())
-        seen = ((features - self.shift) / self.scale).clamp(-FARTHEST, FARTHEST)
+        seen = (features - self.shift).div_(self.scale).clamp_(-FARTHEST, FARTHEST)
+        shrinkage = SHRINKAGE * seen.shape[1] / len(seen)
         weight, bias = self.weight.clone().requires_grad_(), self.bias.clone().requires_grad_()
         optimizer = torch.optim.LBFGS([weight, bias], max_iter=ITERATIONS, line_search_fn="strong_wolfe")
 
         def loss() -> Tensor:
             optimizer.zero_grad()
             total = F.binary_cross_entropy_with_logits(seen @ weight + bias, asked.float())
-            total = total + SHRINKAGE * (weight - self.weight).square().sum()
+            total = total + shrinkage * (weight - self.weight).square().sum()
             total.backward()
             return total
 
