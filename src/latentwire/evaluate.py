@@ -72,6 +72,7 @@ class _Work:
     """What reading one set of inputs cost and gave."""
 
     outcome: Outcome
+    prefill_seconds: float
     generate_seconds: float
     peak: float | None = None
 
@@ -154,7 +155,9 @@ class Evaluator:
     def _answer(self, chosen: Sequence[int], inputs: Inputs) -> list[_Work]:
         gold = [self.reader.prompter.labels(self.examples[index].answers[0]) for index in chosen]
         labels = self.reader.pad_labels(gold)
+        begin = self._clock()
         state = self.reader.prefill(inputs, max(labels.shape[1], self.max_new_tokens))
+        prefill = (self._clock() - begin) / len(chosen)
         hidden = self.reader.answer_states(state, labels)
         begin = self._clock()
         answers = self.reader.generate(state, self.max_new_tokens)
@@ -164,12 +167,14 @@ class Evaluator:
             nll, right = self._teacher_forced(hidden[row], labels[row])
             same = [got == wanted for got, wanted in zip(answer.ids, ids, strict=False)]
             outcome = Outcome(answer.text, sum(nll) / len(nll), nll[0], right, sum(same) / len(ids))
-            works.append(_Work(outcome, generate))
+            works.append(_Work(outcome, prefill, generate))
         return works
 
     def _pace(self, slots: Sequence[Slot], keys: Sequence[str], inputs: Inputs) -> float:
         """Seconds to read a row beyond the opening, which is there: a row for each slot alone, since others would share it."""
         own = [slots.index(slot) for slot in dict.fromkeys(slots)]
+        if len(own) == len(slots) and not inputs.opening:
+            return self._seen[keys[0]].prefill_seconds  # that was such a reading
         read = " ".join(keys[place] for place in own)
         if read not in self._paces:
             for rows in (own[:1], own):  # the first reads the opening
