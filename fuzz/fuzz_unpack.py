@@ -48,6 +48,7 @@ def limit_memory() -> None:
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     most = pages * resource.getpagesize() + ROOM
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
+    sys.stderr.write(f"stat::memory_room_mib: {ROOM // 2**20}\n")
 
 
 if __name__ == "__main__":

@@ -95,12 +95,13 @@ def test_rungs_with_the_same_inputs_call_the_reader_once(ladder, monkeypatch):
     assert calls == 2 * [4, 2]
 
 
-def test_the_questions_of_a_context_share_its_reading_but_not_its_time(monkeypatch):
+@pytest.mark.parametrize("scope", ["context", "prompt"])
+def test_the_questions_of_a_context_share_its_reading_but_not_its_time(scope, monkeypatch):
     """Two contexts, three questions each, asked in turn: read as three rows of a context, timed as one row of each."""
     reader = tiny_reader("llama")
     passages = DATASETS["facts"](questions_per_passage=3).examples("heldout", 0, 6)
     asked = [passages[place] for place in (0, 3, 1, 4, 2, 5)]
-    expected = Evaluator(reader, asked, 1, 5).run("alone", FullText(), "context")
+    expected = Evaluator(reader, asked, 1, 5).run("alone", FullText(), scope)
     read, forward = [], reader._forward
 
     def counted(mask, inputs_embeds, **given):
@@ -108,7 +109,7 @@ def test_the_questions_of_a_context_share_its_reading_but_not_its_time(monkeypat
         return forward(mask, inputs_embeds=inputs_embeds, **given)
 
     monkeypatch.setattr(reader, "_forward", counted)
-    found = Evaluator(reader, asked, 6, 5).run("together", FullText(), "context")
+    found = Evaluator(reader, asked, 6, 5).run("together", FullText(), scope)
     assert [out.answer for out in found.outcomes] == [out.answer for out in expected.outcomes]
     assert [out.answer_nll for out in found.outcomes] == pytest.approx(
         [out.answer_nll for out in expected.outcomes], abs=1e-4

@@ -65,7 +65,7 @@ def fuzz(given: argparse.Namespace) -> dict[str, Any]:
         "inputs_per_second": _number(r"stat::average_exec_per_sec:\s*(\d+)", done.stderr),
         "edges_covered": int(found[-1][0]) if found else None,
         "features_covered": int(found[-1][1]) if found else None,
-        "memory_room_mib": 128,
+        "memory_room_mib": _number(r"stat::memory_room_mib:\s*(\d+)", done.stderr),
     }
 
 

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from latentwire.atomic import atomic_write
 from latentwire.encoder import WINDOWS_AT_ONCE, Encoder, Window
-from latentwire.keeper import Keeper
+from latentwire.keeper import SHRINKAGE, Keeper
 from latentwire.reader import Reader
 from latentwire.surprise import words_of
 
@@ -42,7 +42,7 @@ def teach(
     """
     texts = {text: sorted(set(answers)) for text, answers in asked.items()}
     windows = [(window, texts[text]) for text in texts for window in encoder.windows(text)]
-    known = [encoder.features, WORDS, MOST_VALUES, HELD_OUT, LEAST_GAIN, list(texts.items())]
+    known = [encoder.features, WORDS, MOST_VALUES, HELD_OUT, LEAST_GAIN, SHRINKAGE, list(texts.items())]
     digest = hashlib.sha256(json.dumps(known).encode()).hexdigest()[:16]
     path = folder / f"{encoder.identity}-{digest}.safetensors"
     try:
@@ -86,7 +86,7 @@ def _learn(
         progress(0.0, f"which words are asked for: {count} words")
         if count * features[0].shape[1] >= MOST_VALUES:
             break
-        if count >= due:
+        if count >= due and start + WINDOWS_AT_ONCE < len(windows):
             ranked = _ranked(encoder.keeper, features, found)
             if ranked - before < LEAST_GAIN:
                 break

@@ -21,7 +21,7 @@ from latentwire.methods import Counts, Method
 from latentwire.methods.decoders import nearest_rows
 from latentwire.metrics import DecoderQuality, decoder_quality, exact_match, f1
 from latentwire.peak import peak_memory, reset_peak_memory
-from latentwire.reader import IGNORE, Inputs, Prompt, Reader, Scope, Slot
+from latentwire.reader import IGNORE, Inputs, Prompt, Reader, Scope
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ class Evaluator:
             keys = [f"{index}-{_digest(row[mask])}" for index, row, mask in zip(chosen, *_rows(inputs), strict=True)]
             works |= dict(zip(chosen, self._read(chosen, keys, inputs), strict=True))
             if start == middle:
-                prefill_seconds = self._pace(slots, keys, inputs)
+                prefill_seconds = self._pace(chosen, keys, inputs)
             self.progress(start + len(chosen), len(order))
         return self._result(
             name,
@@ -170,10 +170,11 @@ class Evaluator:
             works.append(_Work(outcome, prefill, generate))
         return works
 
-    def _pace(self, slots: Sequence[Slot], keys: Sequence[str], inputs: Inputs) -> float:
-        """Seconds to read a row beyond the opening, which is there: a row for each slot alone, since others would share it."""
-        own = [slots.index(slot) for slot in dict.fromkeys(slots)]
-        if len(own) == len(slots) and not inputs.opening:
+    def _pace(self, chosen: Sequence[int], keys: Sequence[str], inputs: Inputs) -> float:
+        """Seconds to read a row beyond the opening, which is there: one row for each context, since others would share it."""
+        contexts = [self.examples[index].context for index in chosen]
+        own = [contexts.index(context) for context in dict.fromkeys(contexts)]
+        if len(own) == len(chosen) and not inputs.opening:
             return self._seen[keys[0]].prefill_seconds  # that was such a reading
         read = " ".join(keys[place] for place in own)
         if read not in self._paces:
