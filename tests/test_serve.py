@@ -137,6 +137,33 @@ def test_a_text_is_encoded_stored_fetched_answered_from_and_forgotten(running, w
     assert "unknown, deleted or expired" in refused(running.http.post("/v1/chat/completions", json=body), 404)
 
 
+def test_a_text_that_the_store_has_is_not_encoded_again(running):
+    def encodings():
+        lines = running.http.get("/metrics").text.splitlines()
+        return next(float(line.split()[1]) for line in lines if line.startswith("latentwire_encode_seconds_count"))
+
+    asked = {"text": "The ferry to the island leaves at nine, and again at noon."}
+    before = encodings()
+    first = running.http.post("/v1/latents", json=asked).json()
+    again = running.http.post("/v1/latents", json=asked | {"metadata": {"read": "twice"}, "compression": 4}).json()
+    assert encodings() == before + 1
+    tokens = first["usage"]["prompt_tokens"]
+    assert [one["usage"].pop("prompt_tokens_details") for one in (first, again)] == [
+        {"cached_tokens": 0},
+        {"cached_tokens": tokens},
+    ]
+    assert again == first
+    assert running.http.get(f"/v1/latents/{first['id']}").json()["metadata"] == {"read": "twice"}
+    others = [{"compression": 8}, {"codec": "int8"}, {"name": "b"}, {"text": asked["text"] + " Bring a coat."}]
+    for number, other in enumerate(others, 2):
+        made = running.http.post("/v1/latents", json=asked | other).json()
+        assert encodings() == before + number
+        assert made["id"] != first["id"]
+    running.http.delete(f"/v1/latents/{first['id']}")
+    assert running.http.post("/v1/latents", json=asked | {"store": False}).json()["data"] == first["data"]
+    assert encodings() == before + 2 + len(others)
+
+
 def test_a_conversation_goes_on(running, wire):
     turns = asked(latent_part(wire))
     first = running.openai.chat.completions.create(model=FIRST, messages=turns, max_tokens=8)

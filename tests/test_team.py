@@ -33,14 +33,16 @@ def readers(tmp_path_factory):
     return {"first": save_tiny(folder / "tiny-llama", "llama"), "second": save_tiny(folder / "tiny-gemma", "gemma3")}
 
 
-def launched(folder, recipe, launch, *overrides):
-    """Weights and log of a training by the processes that a file of recipes/launch starts, on the CPU."""
+def launched(folder, launch, *trainings):
+    """Weights and log of each training, a recipe and overrides, by the processes that a file of recipes/launch starts on the CPU."""
     command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(LAUNCH / f"{launch}.yaml")]
-    command += ["--main_process_port", "0", "-m", "latentwire", "train", str(recipe), *overrides, "--out", str(folder)]
+    folders = [folder / str(place) for place in range(len(trainings))]
+    calls = [["train", *map(str, words), "--out", str(out)] for words, out in zip(trainings, folders, strict=True)]
+    command += ["--main_process_port", "0", str(Path(__file__).parent / "commands.py"), json.dumps(calls)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "LATENTWIRE_CACHE": str(folder / "cache")}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    return learnt(folder)
+    return [learnt(out) for out in folders]
 
 
 @pytest.fixture
@@ -62,25 +64,28 @@ def learnt(folder):
     return load_file(home / "weights.safetensors"), [json.loads(line)["losses"] for line in lines]
 
 
-@pytest.mark.parametrize(("recipe", "overrides"), [(STAGE1, []), (WIRE, FEW)], ids=["per_token", "wire"])
-def test_two_processes_train_as_one_does(recipe, overrides, readers, tmp_path, alone):
-    path = tmp_path / "recipe.yaml"
-    path.write_text(recipe.format(**readers))
-    one, losses = alone(tmp_path / "one", path, *overrides)
-    two, others = launched(tmp_path / "two", path, "ddp", *overrides)
-    assert len(losses) == len(others) > 1
-    for found, expected in zip(others, losses, strict=True):
-        assert found == pytest.approx(expected, rel=1e-4)
-    assert one.keys() == two.keys()
-    for name, tensor in one.items():
-        torch.testing.assert_close(two[name], tensor, atol=1e-4, rtol=1e-3)
+def test_two_processes_train_as_one_does(readers, tmp_path, alone):
+    trainings = []
+    for name, recipe, overrides in (("per_token", STAGE1, []), ("wire", WIRE, FEW)):
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(recipe.format(**readers))
+        trainings.append((path, *overrides))
+    both = launched(tmp_path / "two", "ddp", *trainings)
+    for (two, others), training in zip(both, trainings, strict=True):
+        one, losses = alone(tmp_path / training[0].stem, *training)
+        assert len(losses) == len(others) > 1
+        for found, expected in zip(others, losses, strict=True):
+            assert found == pytest.approx(expected, rel=1e-4)
+        assert one.keys() == two.keys()
+        for name, tensor in one.items():
+            torch.testing.assert_close(two[name], tensor, atol=1e-4, rtol=1e-3)
 
 
 def test_a_launch_of_one_process_trains_as_a_plain_call_does(readers, tmp_path, alone):
     path = tmp_path / "recipe.yaml"
     path.write_text(STAGE1.format(**readers))
     one, _ = alone(tmp_path / "one", path)
-    other, _ = launched(tmp_path / "other", path, "one_gpu")
+    ((other, _),) = launched(tmp_path / "other", "one_gpu", (path,))
     for name, tensor in one.items():
         assert torch.equal(other[name], tensor)
 
@@ -95,7 +100,7 @@ def test_frozen_layers_that_are_shared_out_train_the_same(readers, tmp_path, alo
     ]  # readings differ in structure
     few += ["eval.rungs=[no context, full text, raw embeddings, wire 4x, 'no context, tuned', 'full text, tuned']"]
     one, losses = alone(tmp_path / "one", path, *few)
-    two, others = launched(tmp_path / "two", path, "fsdp2", *few)
+    ((two, others),) = launched(tmp_path / "two", "fsdp2", (path, *few))
     assert [found["answer_ce"] for found in others] == pytest.approx([found["answer_ce"] for found in losses], rel=1e-4)
     for name, tensor in one.items():
         torch.testing.assert_close(two[name], tensor, atol=1e-4, rtol=1e-3)

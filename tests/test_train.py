@@ -67,7 +67,7 @@ def test_training_lowers_the_loss_that_it_logs(corpus):
 
 def test_two_objectives_get_the_shares_that_the_recipe_asks_for(corpus):
     records = []
-    trained(corpus, {"reconstruct": 0.3, "answer_ce": 0.7}, Hooks(log=records.append), steps=80)
+    trained(corpus, {"reconstruct": 0.3, "answer_ce": 0.7}, Hooks(log=records.append), steps=50)
     shares = [record["shares"]["reconstruct"] for record in records[20:]]
     assert sum(shares) / len(shares) == pytest.approx(0.3, rel=0.1)
     assert {"reconstruct", "answer_ce"} == set(records[0]["losses"])

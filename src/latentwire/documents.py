@@ -15,17 +15,15 @@ from typing import BinaryIO
 import numpy as np
 
 from latentwire.atomic import unwritable
-from latentwire.codebooks import CODEC
 from latentwire.errors import DataError, LatentError, LatentWireError, WireError
 from latentwire.latent import FloatArray, Latent
 from latentwire.methods.company import MOST_TOGETHER
 from latentwire.reader.gguf import cache_dir
-from latentwire.wire import Wire
+from latentwire.wire import Form, Wire
 from latentwire.wire_format import Message, digest, pack, unpack_all
 from latentwire.wire_header import Header, Limits
 from latentwire.wired import read_contexts
 
-_Form = tuple[str, str, int]  # space, codec, vectors
 BATCH = 16  # documents that are encoded, and brought to the disk, at a time
 IN_FILES = Limits(message_bytes=2**31, messages=2**31)  # a file is mapped, not read: nothing is allocated
 
@@ -110,7 +108,7 @@ def _write(
     file: BinaryIO,
     way: "_Way",
     paths: Sequence[Path],
-    known: Mapping[tuple[str, bytes], _Form],
+    known: Mapping[tuple[str, bytes], Form],
     failed: list[Failed],
     progress: Callable[[float, str], None],
 ) -> None:
@@ -249,18 +247,16 @@ class _Way:
         self.wire.method.expect_served(self.compression)
         self.wire.expect_codec(self.codec)
 
-    def form(self, text: str) -> _Form:
+    def form(self, text: str) -> Form:
         """What the message of a text would look like."""
-        base, books = self.wire.method.space, self.wire.codebooks
-        space = books.space(base) if books is not None and self.codec == CODEC else base
-        return space, self.codec, self.wire.count(text, self.compression)
+        return self.wire.form(text, self.compression, self.codec)
 
     def encode(self, texts: Sequence[str]) -> list[Latent]:
         return self.wire.encode(texts, self.compression, self.codec)
 
 
-def _form(header: Header) -> _Form:
-    return header.space, header.codec, header.vectors
+def _form(header: Header) -> Form:
+    return Form(header.space, header.codec, header.vectors)
 
 
 def _messages(way: _Way, texts: dict[str, str], failed: list[Failed]) -> Iterator[tuple[str, bytes]]:

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -32,6 +33,14 @@ from latentwire.wire_folder import (
     write_codebooks,
     write_wire,
 )
+
+
+class Form(NamedTuple):
+    """What tells the latents of one text apart: two compressions that give it as many vectors give it the same."""
+
+    space: str
+    codec: str
+    vectors: int
 
 
 @dataclass(frozen=True)
@@ -151,9 +160,14 @@ class Wire:
         own = self.method.space
         return space == own or (self.codebooks is not None and space == self.codebooks.space(own))
 
-    def count(self, text: str, compression: int) -> int:
-        """Vectors of a text's latent; nothing is encoded."""
-        return _count(self.method.source.windows(text), compression)
+    def form(self, text: str, compression: int | None = None, codec: str | None = None) -> Form:
+        """Of what form a text's latent is; nothing is encoded. Raises as `encode`."""
+        size, asked = compression or self.method.compression, codec or self.method.wire_dtype
+        self.method.expect_served(size)
+        self.expect_codec(asked)
+        own = self.method.space
+        space = self.codebooks.space(own) if self.codebooks is not None and asked == CODEC else own
+        return Form(space, asked, _count(self.method.source.windows(text), size))
 
     def append(self, latent: Latent, text: str, added: str, compression: int | None = None) -> Latent:
         """The latent of `text + added` from that of `text`: only windows that the addition changes are encoded.

@@ -8,7 +8,7 @@ Needs numpy and xxhash only, allocates nothing for a message that is refused, an
 import hashlib
 import hmac
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import xxhash
 
@@ -30,6 +30,7 @@ from latentwire.wire_header import (
     DIGEST,
     HEADER,
     MAGIC,
+    RESERVED,
     SIGNATURE,
     SIGNED,
     SPACE,
@@ -43,8 +44,7 @@ from latentwire.wire_header import (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """A message that was read and found whole.
 
     Attributes:
@@ -94,7 +94,7 @@ def pack(latent: Latent, name: str = "", source: bytes = bytes(16), key: bytes |
     after = aligned(before) + len(payload)
     covered = b"".join(
         [
-            HEADER.pack(MAGIC, VERSION, 0, *fields)[CHECKED:],
+            HEADER.pack(MAGIC, VERSION, RESERVED, 0, *fields)[CHECKED:],
             called,
             bytes(aligned(before) - before),
             payload,
@@ -103,7 +103,7 @@ def pack(latent: Latent, name: str = "", source: bytes = bytes(16), key: bytes |
     )
     if key is not None:
         covered += _sign(covered, key)
-    return HEADER.pack(MAGIC, VERSION, xxhash.xxh3_64_intdigest(covered), *fields)[:CHECKED] + covered
+    return HEADER.pack(MAGIC, VERSION, RESERVED, xxhash.xxh3_64_intdigest(covered), *fields)[:CHECKED] + covered
 
 
 def unpack(
@@ -172,10 +172,10 @@ def _read(view: memoryview, header: Header, space: str | None, width: int | None
         raise SpaceError(
             f"expected vectors of width {width}, got {header.width}; encode it with the wire that reads it"
         )
-    payload = view[header.payload_start : header.payload_start + header.payload_bytes]
+    payload = view[header.payload]
     CODECS[header.codec].check(payload, header.width)
     try:
-        name = str(view[HEADER.size : HEADER.size + header.name_bytes], "utf-8")
+        name = str(view[header.name], "utf-8")
     except UnicodeDecodeError:
         raise FormatError("expected a name in UTF-8, got other bytes") from None
     return Message(header, name, payload)

@@ -2,14 +2,15 @@
 
 import struct
 from dataclasses import dataclass
+from typing import NamedTuple, NoReturn
 
-from latentwire.codecs import CODECS, Codec, codec_of
+from latentwire.codecs import CODECS, NUMBERED, Codec
 from latentwire.errors import CodecError, FormatError, LimitError, TruncatedError
 
 MAGIC = b"LTWR"
 VERSION = 1
-HEADER = struct.Struct("<4sB3xQBBHIIIQ40s16s")
-CHECKSUM_AT = 8
+HEADER = struct.Struct("<4sB3sQBBHIIIQ40s16s")
+RESERVED = bytes(3)
 CHECKED = 16  # bytes before those that the checksum covers: magic, version and the checksum itself
 SIGNED = 1  # flag
 SIGNATURE = 32  # bytes
@@ -42,43 +43,34 @@ class Limits:
 DEFAULT = Limits()
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
+class Header(NamedTuple):
     """A message's header, its numbers within the limits and in agreement with one another.
 
     Attributes:
         checksum: XXH3-64 of what follows it.
         signed: Whether the message carries a signature.
         codec: Name of the codec.
-        name_bytes: Length of the name.
         vectors: Number of vectors `M`.
         width: Values in each, `d`.
         source_tokens: Tokens that the latent stands for.
-        payload_bytes: Length of the payload.
         space: Fingerprint of the latent space.
         source: Digest of the text that the latent stands for; zeros where the sender did not say.
+        name: Where the name is.
+        payload: Where the payload is.
+        length: Bytes of the whole message.
     """
 
     checksum: int
     signed: bool
     codec: str
-    name_bytes: int
     vectors: int
     width: int
     source_tokens: int
-    payload_bytes: int
     space: str
     source: bytes
-
-    @property
-    def payload_start(self) -> int:
-        """Where the payload begins."""
-        return aligned(HEADER.size + self.name_bytes)
-
-    @property
-    def length(self) -> int:
-        """Bytes of the whole message."""
-        return aligned(self.payload_start + self.payload_bytes) + SIGNATURE * self.signed
+    name: slice
+    payload: slice
+    length: int
 
 
 def read_header(data: Bytes, limits: Limits = DEFAULT) -> Header:
@@ -89,43 +81,50 @@ def read_header(data: Bytes, limits: Limits = DEFAULT) -> Header:
     """
     if len(data) < HEADER.size:
         raise TruncatedError(f"expected at least {HEADER.size} bytes, got {len(data)}; the message was cut")
-    magic, version, checksum, flags, number, name_bytes, vectors, width, tokens, size, space, source = (
+    magic, version, reserved, checksum, flags, number, name_bytes, vectors, width, tokens, size, space, source = (
         HEADER.unpack_from(data)
     )
     if magic != MAGIC:
         raise FormatError(f"expected a message that begins with {MAGIC!r}, got {magic!r}; this is no latent")
     if version != VERSION:
         raise FormatError(f"expected version {VERSION}, got {version}; update the reader, or have it sent as {VERSION}")
-    if flags > SIGNED or any(data[5:CHECKSUM_AT]):
+    if flags > SIGNED or reserved != RESERVED:
         raise FormatError("expected reserved bits that are zero, got others; update the reader")
-    codec = codec_of(number)
+    codec = NUMBERED.get(number)
     if codec is None:
         raise CodecError(f"expected a codec that is known, got number {number}; update the reader")
-    for what, got, most in (
-        ("vectors", vectors, limits.vectors),
-        ("values a vector", width, limits.width),
-        ("bytes of a name", name_bytes, limits.name_bytes),
-        ("bytes", size, limits.message_bytes),
-    ):
-        if got > most:
-            raise LimitError(f"expected at most {most:,} {what}, got {got:,}; send less, or raise the receiver's limit")
+    if vectors > limits.vectors:
+        _refuse("vectors", vectors, limits.vectors)
+    if width > limits.width:
+        _refuse("values a vector", width, limits.width)
+    if name_bytes > limits.name_bytes:
+        _refuse("bytes of a name", name_bytes, limits.name_bytes)
+    if size > limits.message_bytes:
+        _refuse("bytes", size, limits.message_bytes)
     _expect_size(CODECS[codec], codec, vectors, width, size)
     called = space.rstrip(b"\0").decode("latin-1")
     if not is_space(called):
         raise FormatError(f"expected a space in printable ASCII, got {called!r}")
-    header = Header(checksum, bool(flags), codec, name_bytes, vectors, width, tokens, size, called, source)
-    if header.length > limits.message_bytes:
-        raise LimitError(f"expected at most {limits.message_bytes:,} bytes, got {header.length:,}; send less")
-    return header
+    name_end = HEADER.size + name_bytes
+    start = aligned(name_end)
+    end = start + size
+    length = aligned(end) + SIGNATURE * flags
+    if length > limits.message_bytes:
+        _refuse("bytes", length, limits.message_bytes)
+    name, payload = slice(HEADER.size, name_end), slice(start, end)
+    return Header(checksum, flags == SIGNED, codec, vectors, width, tokens, called, source, name, payload, length)
+
+
+def _refuse(what: str, got: int, most: int) -> NoReturn:
+    raise LimitError(f"expected at most {most:,} {what}, got {got:,}; send less, or raise the receiver's limit")
 
 
 def _expect_size(codec: type[Codec], name: str, vectors: int, width: int, size: int) -> None:
     if not vectors or not width:
         raise FormatError(f"expected at least one vector of at least one value, got {vectors} of {width}")
-    if size != codec.size(vectors, width):
-        raise CodecError(
-            f"expected {codec.size(vectors, width):,} bytes for {vectors:,} vectors of width {width} as {name}, got {size:,}"
-        )
+    due = codec.size(vectors, width)
+    if size != due:
+        raise CodecError(f"expected {due:,} bytes for {vectors:,} vectors of width {width} as {name}, got {size:,}")
 
 
 def is_space(text: str) -> bool:
@@ -135,4 +134,4 @@ def is_space(text: str) -> bool:
 
 def aligned(size: int) -> int:
     """The next multiple of 16."""
-    return -(-size // ALIGNED) * ALIGNED
+    return size + -size % ALIGNED

@@ -14,14 +14,11 @@ from latentwire.codecs.base import Codec as Codec
 from latentwire.codecs.text import ids_codec as ids_codec
 from latentwire.latent import Latent
 
+NUMBERED = {CODECS[name].number: name for name in CODECS}  # the name of the codec that a message calls by a number
+
 
 def transmit(latent: Latent) -> tuple[Latent, int]:
     """The latent as its receiver gets it, and how many payload bytes crossed the wire."""
     codec = CODECS[latent.codec]
     data = codec.encode(latent.payload)
     return replace(latent, payload=codec.decode(data, latent.payload.shape[1])), len(data)
-
-
-def codec_of(number: int) -> str | None:
-    """The name of the codec that a message calls by this number, if there is one."""
-    return next((name for name in CODECS if CODECS[name].number == number), None)

@@ -8,6 +8,7 @@ from latentwire.errors import LatentError
 from latentwire.latent import FloatArray
 
 FP16_MAX = 65504.0
+SIGNED, UNSIGNED = np.dtype("<i2"), np.dtype("<u2")
 GROUP = 32  # values of a vector that share a scale in int4
 CLIPPED = (1.0, 0.9, 0.8, 0.7)  # shares of a group's largest value among which int4 looks for the scale that errs least
 
@@ -171,7 +172,8 @@ def _finite_halves(data: Bytes) -> bool:
     copy."""
     if not len(data):
         return True
-    return bool(np.frombuffer(data, "<i2").max() < 0x7C00 and np.frombuffer(data, "<u2").max() < 0xFC00)
+    bits = np.frombuffer(data, SIGNED)
+    return bool(np.maximum.reduce(bits) < 0x7C00 and np.maximum.reduce(bits.view(UNSIGNED)) < 0xFC00)
 
 
 def _expect_scales(data: Bytes) -> None:

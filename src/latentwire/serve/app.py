@@ -5,6 +5,7 @@ request ─ guards ─▶ route ─ messages ─▶ prompt ─ engine ─▶ pie
 
 import asyncio
 import base64
+import contextlib
 import time
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
@@ -16,7 +17,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse, StreamingResponse
 
 from latentwire import __version__
-from latentwire.errors import RequestError, UnknownReaderError
+from latentwire.errors import NotStoredError, RequestError, SignatureError, UnknownReaderError
 from latentwire.latent import Latent
 from latentwire.reader import Reader
 from latentwire.serve.answers import Answering, ClientGoneError, finished, in_engine, streamed, submit
@@ -28,8 +29,8 @@ from latentwire.serve.schemas import IDLE, ChatRequest, CompletionRequest, Encod
 from latentwire.serve.work import Working, closing
 from latentwire.store import Store
 from latentwire.wire import Wire
-from latentwire.wire_format import digest, pack
-from latentwire.wire_header import Limits
+from latentwire.wire_format import digest, pack, unpack
+from latentwire.wire_header import Limits, read_header
 
 PAGE = Path(__file__).with_name("playground.html")
 
@@ -97,6 +98,17 @@ class Server:
     def message(self, body: EncodeRequest, latent: Latent) -> bytes:
         """A text's latent as bytes."""
         return pack(latent, body.name, digest(body.text), self.settings.secret)
+
+    def known(self, body: EncodeRequest) -> bytes | None:
+        """The message that `message` would make, where the store has it: nothing is encoded twice."""
+        form = self.wire.form(body.text, body.compression, body.codec)
+        for entry in self.store.find(digest(body.text).hex(), form.space):
+            if (entry.codec, entry.vectors, entry.name) == (form.codec, form.vectors, body.name):
+                with contextlib.suppress(NotStoredError, SignatureError):  # expired by now, or stored without our key
+                    message = self.store.get(entry.id)
+                    unpack(message, key=self.settings.secret, limits=self.settings.limits)
+                    return message
+        return None
 
 
 def build_app(server: Server) -> FastAPI:
@@ -169,21 +181,25 @@ def _latent_routes(app: FastAPI, server: Server) -> None:
     @app.post("/v1/latents")
     async def encode(body: EncodeRequest) -> dict[str, Any]:
         """Encode a text once, for any reader and any number of questions."""
-        with server.meters.encode.time():
-            (latent,) = await in_engine(
-                server.engine, lambda: server.wire.encode([body.text], body.compression, body.codec)
-            )
-        message = await asyncio.to_thread(server.message, body, latent)
+        message = await asyncio.to_thread(server.known, body)
+        cached = message is not None
+        if message is None:
+            with server.meters.encode.time():
+                (latent,) = await in_engine(
+                    server.engine, lambda: server.wire.encode([body.text], body.compression, body.codec)
+                )
+            message = await asyncio.to_thread(server.message, body, latent)
         answer: dict[str, Any] = {"object": "latent", "id": None}
         if body.store:
             expires = None if body.expires_in is None else time.time() + body.expires_in
             answer["id"] = await asyncio.to_thread(server.store.put, message, body.metadata, expires)
         if body.include_data:
             answer["data"] = base64.b64encode(message).decode()
-        count, width = latent.payload.shape
-        usage = {"prompt_tokens": latent.source_tokens, "total_tokens": latent.source_tokens}
-        about = {"vectors": count, "width": width, "space": latent.space, "bytes": len(message), "usage": usage}
-        return {**answer, **about}
+        header = read_header(message, server.settings.limits)
+        usage: dict[str, Any] = {"prompt_tokens": header.source_tokens, "total_tokens": header.source_tokens}
+        usage["prompt_tokens_details"] = {"cached_tokens": header.source_tokens * cached}
+        about = {"vectors": header.vectors, "width": header.width, "space": header.space, "bytes": len(message)}
+        return {**answer, **about, "usage": usage}
 
     @app.get("/v1/latents")
     async def entries(limit: int = 100, after: str = "") -> dict[str, Any]:
