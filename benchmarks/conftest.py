@@ -4,6 +4,7 @@ Each benchmark measures us and a named peer in one process, in turns, so that a 
 kept in pytest-benchmark's `extra_info`; `runs/benchmarks.sh` turns that into files under `results/benchmarks/`.
 """
 
+import gc
 import os
 import time
 from pathlib import Path
@@ -21,6 +22,12 @@ from latentwire.runs import provenance
 NUM_EXAMPLES = 10_000
 READER = "smollm2-135m"
 SEED = 0
+
+
+def pytest_collection_finish() -> None:
+    """Leave what the libraries made out of garbage collections, which would fall to whoever is measured just then."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

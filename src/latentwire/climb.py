@@ -19,6 +19,7 @@ from latentwire.ladder import Climber, make_rows
 from latentwire.methods import METHODS, Method
 from latentwire.pipeline import Progress, Stage, own_stage
 from latentwire.reader import Reader, Scope
+from latentwire.remembered import remembering
 from latentwire.report.rows import Row
 from latentwire.rungs import OWN, Rung, ladder_rungs
 from latentwire.runs import Run, asking_hash, provenance, training_identity
@@ -28,6 +29,7 @@ PARTIAL = "ladder.partial.jsonl"
 Climbers = Mapping[str, Climber]
 
 
+@remembering()
 def evaluate(stage: Stage, run: Run, progress: Progress, lent: FinishedRungs = (), resume: bool = False) -> list[Row]:
     """Climb the ladder and write rows and predictions. Rungs that an interrupted evaluation finished are kept.
 

@@ -24,6 +24,7 @@ from latentwire.errors import MethodError
 from latentwire.keeper import Keeper
 from latentwire.reader import Reader
 from latentwire.reader.inputs import positions
+from latentwire.remembered import recall
 from latentwire.surprise import first_to_keep, surprise_of, word_surprise, words_of
 
 Window = tuple[int, ...]
@@ -157,9 +158,12 @@ class Encoder:
         found: Tensor = self.keeper(features)
         return found.cpu()
 
-    @torch.no_grad()
     def read(self, windows: Sequence[Window]) -> list[Seen]:
         """What the model sees in each window; read in one batch."""
+        return recall((self.identity, tuple(windows)), lambda: self._read(windows), _size)
+
+    @torch.no_grad()
+    def _read(self, windows: Sequence[Window]) -> list[Seen]:
         begin = [] if self.reader.tokenizer.bos_token_id is None else [self.reader.tokenizer.bos_token_id]
         longest = len(begin) + max(map(len, windows))
         ids = torch.zeros(len(windows), longest, dtype=torch.long)
@@ -200,6 +204,10 @@ class Encoder:
         blank = Spans(kept, rank[kept], states, length)
         means = torch.stack([span.mean(dim=0) for span in states.split(blank.sizes.tolist())])
         return replace(blank, states=torch.cat([states[kept], means], dim=1).to(torch.bfloat16))
+
+
+def _size(seen: Sequence[Seen]) -> int:
+    return sum(part.nbytes for one in seen for part in (one.states, one.surprise, one.word))
 
 
 def spaced_layers(reader: Reader) -> tuple[int, ...]:

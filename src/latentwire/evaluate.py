@@ -8,6 +8,7 @@ import hashlib
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -22,6 +23,7 @@ from latentwire.methods.decoders import nearest_rows
 from latentwire.metrics import DecoderQuality, decoder_quality, exact_match, f1
 from latentwire.peak import peak_memory, reset_peak_memory
 from latentwire.reader import IGNORE, Inputs, Prompt, Reader, Scope
+from latentwire.remembered import anew, remembered_bytes
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,7 @@ class Evaluator:
         middle = (len(order) - 1) // 2 // self.batch * self.batch  # where the batch of middling lengths starts
         works: dict[int, _Work] = {}
         sizes: dict[int, tuple[int, int]] = {}
-        encode_seconds, decode_seconds, prefill_seconds = [], [], 0.0
+        encode_seconds, decode_seconds, prefill_seconds = 0.0, [], 0.0
         cut: list[bool] = []
         reset_peak_memory()
         for start in range(0, len(order), self.batch):
@@ -113,15 +115,16 @@ class Evaluator:
             slots = [prompts[index].slot for index in chosen]
             begin = self._clock()
             distinct = list(dict.fromkeys(slots))
-            found = dict(zip(distinct, method.encode(distinct, self.reader), strict=True))
-            encoded = self._clock()
+            with anew() if start == middle else nullcontext():
+                found = dict(zip(distinct, method.encode(distinct, self.reader), strict=True))
+            if start == middle:
+                encode_seconds = (self._clock() - begin) / len(distinct)
             latents = [found[slot] for slot in slots]
             received = [transmit(latent) for latent in latents]
             arrived = self._clock()
             prefix = method.prefix([latent for latent, _ in received], self.reader)
             inputs = self.reader.lay_in([prompts[index] for index in chosen], prefix)
             decode_seconds.append((self._clock() - arrived) / len(chosen))
-            encode_seconds.append((encoded - begin) / len(distinct))
             cut += method.cut(slots, latents) or []
             for index, (_, count), row in zip(chosen, received, prefix.mask, strict=True):
                 sizes[index] = (count, int(row.sum()))
@@ -136,7 +139,7 @@ class Evaluator:
             prompts,
             works,
             sizes,
-            _median(encode_seconds),
+            encode_seconds,
             _median(decode_seconds) + prefill_seconds,
             _remark(prompts, cut, method.cut([], []) is not None),
         )
@@ -147,6 +150,7 @@ class Evaluator:
             part = Inputs(inputs.embeds[new], inputs.mask[new])  # without an opening: the same reading in every scope
             found = self._answer([chosen[place] for place in new], part)
             peak = peak_memory()
+            peak = peak and peak - remembered_bytes()
             for place, work in zip(new, found, strict=True):
                 work.peak = peak
                 self._seen[keys[place]] = work

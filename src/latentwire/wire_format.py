@@ -172,10 +172,10 @@ def _read(view: memoryview, header: Header, space: str | None, width: int | None
         raise SpaceError(
             f"expected vectors of width {width}, got {header.width}; encode it with the wire that reads it"
         )
-    payload = view[header.payload]
+    payload = view[header.start : header.end]
     CODECS[header.codec].check(payload, header.width)
     try:
-        name = str(view[header.name], "utf-8")
+        name = str(view[HEADER.size : header.name_end], "utf-8")
     except UnicodeDecodeError:
         raise FormatError("expected a name in UTF-8, got other bytes") from None
     return Message(header, name, payload)

@@ -55,8 +55,9 @@ class Header(NamedTuple):
         source_tokens: Tokens that the latent stands for.
         space: Fingerprint of the latent space.
         source: Digest of the text that the latent stands for; zeros where the sender did not say.
-        name: Where the name is.
-        payload: Where the payload is.
+        name_end: Where the name ends, which begins behind the header.
+        start: Where the payload begins.
+        end: Where it ends.
         length: Bytes of the whole message.
     """
 
@@ -68,8 +69,9 @@ class Header(NamedTuple):
     source_tokens: int
     space: str
     source: bytes
-    name: slice
-    payload: slice
+    name_end: int
+    start: int
+    end: int
     length: int
 
 
@@ -111,8 +113,8 @@ def read_header(data: Bytes, limits: Limits = DEFAULT) -> Header:
     length = aligned(end) + SIGNATURE * flags
     if length > limits.message_bytes:
         _refuse("bytes", length, limits.message_bytes)
-    name, payload = slice(HEADER.size, name_end), slice(start, end)
-    return Header(checksum, flags == SIGNED, codec, vectors, width, tokens, called, source, name, payload, length)
+    signed = flags == SIGNED
+    return Header(checksum, signed, codec, vectors, width, tokens, called, source, name_end, start, end, length)
 
 
 def _refuse(what: str, got: int, most: int) -> NoReturn:

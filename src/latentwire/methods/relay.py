@@ -14,6 +14,7 @@ from latentwire.methods import METHODS, Method, id_tensor
 from latentwire.methods.text import text_latent, text_prefix, tokens_of, with_context
 from latentwire.reader import Prefix, Prompt, Reader, Slot
 from latentwire.reader.load import open_reader
+from latentwire.remembered import recall
 
 ASKED = "Summarise the passage in a few sentences. Keep its names and numbers."
 _MARK = "\u241epassage\u241e"
@@ -53,25 +54,18 @@ class Relay(Method):
         works = [
             _Work(slot, math.ceil(size / self.compression) + self.more) for slot, size in zip(slots, sizes, strict=True)
         ]
-        texts = dict.fromkeys(slot.context for slot in slots)
-        longest = max(work.budget for work in works)
-        written = dict(zip(texts, self._written(list(texts), reader, longest), strict=True))
+        texts = tuple(dict.fromkeys(slot.context for slot in slots))
+        written = dict(zip(texts, self._written(texts, reader, max(work.budget for work in works)), strict=True))
         return [text_latent(self._fitting(work, written[work.slot.context], reader), work.slot) for work in works]
 
     def prefix(self, latents: Sequence[Latent], reader: Reader) -> Prefix:
         """Embedded tokens of the summaries."""
         return text_prefix(latents, reader)
 
-    @torch.no_grad()
-    def _written(self, texts: Sequence[str], reader: Reader, most: int) -> list[str]:
+    def _written(self, texts: tuple[str, ...], reader: Reader, most: int) -> list[str]:
         writer = self._writer(reader)
-        before, after = _asked(writer)
-        prompts = []
-        for text in texts:
-            prompts.append(Prompt("", (), Slot((text,), (*before, *writer.prompter.slot(text).ids, *after)), ()))
-        prefix = Prefix.stack([writer.embed(id_tensor(prompt.slot.ids)) for prompt in prompts])
-        state = writer.prefill(writer.lay_in(prompts, prefix), most)
-        return [" ".join(answer.text.split()) for answer in writer.generate(state, most, one_line=False)]
+        key = ("summary", writer.fingerprint, str(writer.dtype), texts, most)
+        return recall(key, lambda: _summaries(texts, writer, most), lambda found: sum(map(len, found)))
 
     def _writer(self, reader: Reader) -> Reader:
         if self.writer in (None, reader.source):
@@ -84,6 +78,17 @@ class Relay(Method):
         """The slot with as much of the summary as its budget holds."""
         text, _ = reader.prompter.shorten(reader.prompter.slot(summary).ids, work.budget)
         return with_context(work.slot, text, reader)
+
+
+@torch.no_grad()
+def _summaries(texts: Sequence[str], writer: Reader, most: int) -> list[str]:
+    before, after = _asked(writer)
+    prompts = []
+    for text in texts:
+        prompts.append(Prompt("", (), Slot((text,), (*before, *writer.prompter.slot(text).ids, *after)), ()))
+    prefix = Prefix.stack([writer.embed(id_tensor(prompt.slot.ids)) for prompt in prompts])
+    state = writer.prefill(writer.lay_in(prompts, prefix), most)
+    return [" ".join(answer.text.split()) for answer in writer.generate(state, most, one_line=False)]
 
 
 def _asked(writer: Reader) -> tuple[tuple[int, ...], tuple[int, ...]]:
