@@ -219,7 +219,9 @@ def _share_out(reader: Reader) -> None:
 
 
 def _gather(method: Method, stage: Stage, progress: Progress) -> None:
-    """Let the method compute what it needs of the training contexts: the process that writes first, for all."""
+    """Let the method, if it has anything to, compute what it needs of the training contexts: the process that writes first."""
+    if type(method).gather is Method.gather:
+        return
     asked: dict[str, list[str]] = {}
     for corpus in stage.corpora:
         for prompt, example in zip(corpus.prompts, corpus.examples, strict=True):
