@@ -72,6 +72,7 @@ def test_pack_and_unpack_against_peers_and_a_plain_copy(benchmark):
         "target": f"fp16 unpack at {TARGET} of a plain copy's speed",
     }
     record(benchmark, "wire_format", meta, rows)
+    assert all(row.get("target_met", True) for row in rows)
 
 
 def measured(made, packed, number, tokens):

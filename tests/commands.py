@@ -1,14 +1,13 @@
-"""Commands of `latentwire` one after another in this process, given as JSON: what a launch of tests/test_team.py starts."""
+"""`python -m latentwire` once for each list of arguments in the JSON given, in this process: what tests/test_team.py launches."""
 
 import json
+import runpy
 import sys
-
-from latentwire import cli
 
 for arguments in json.loads(sys.argv[1]):
     sys.argv = ["latentwire", *arguments]
     try:
-        cli.main()
+        runpy.run_module("latentwire", run_name="__main__")
     except SystemExit as stopped:
         if stopped.code:
             raise

@@ -2,8 +2,6 @@
 
 import time
 
-import pytest
-
 from latentwire import remembered
 from latentwire.data import DATASETS
 from latentwire.encoder import Encoder
@@ -68,4 +66,3 @@ def test_rungs_read_a_context_once_answer_the_same_and_are_timed_each(monkeypatc
     for one, other in zip(alone, together, strict=True):
         assert other.outcomes == one.outcomes
         assert other.encode_seconds > SLOW / 2
-        assert other.encode_seconds == pytest.approx(one.encode_seconds, rel=1.0)

@@ -143,6 +143,7 @@ def test_any_shape_and_name_survive_and_the_payload_lies_aligned(vectors, width,
 
 def test_a_codecs_number_names_it_alone():
     assert [NUMBERED[CODECS[name].number] for name in CODECS] == list(CODECS)
+    assert 255 not in NUMBERED
 
 
 def test_messages_follow_one_another():

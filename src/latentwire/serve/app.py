@@ -17,7 +17,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse, StreamingResponse
 
 from latentwire import __version__
-from latentwire.errors import NotStoredError, RequestError, SignatureError, UnknownReaderError
+from latentwire.errors import LatentError, NotStoredError, RequestError, UnknownReaderError
 from latentwire.latent import Latent
 from latentwire.reader import Reader
 from latentwire.serve.answers import Answering, ClientGoneError, finished, in_engine, streamed, submit
@@ -104,7 +104,7 @@ class Server:
         form = self.wire.form(body.text, body.compression, body.codec)
         for entry in self.store.find(digest(body.text).hex(), form.space):
             if (entry.codec, entry.vectors, entry.name) == (form.codec, form.vectors, body.name):
-                with contextlib.suppress(NotStoredError, SignatureError):  # expired by now, or stored without our key
+                with contextlib.suppress(NotStoredError, LatentError):  # gone by now, damaged, or not signed by us
                     message = self.store.get(entry.id)
                     unpack(message, key=self.settings.secret, limits=self.settings.limits)
                     return message
