@@ -169,6 +169,17 @@ def test_ctrl_c_in_the_evaluation_of_a_run_exits_130_and_the_run_resumes(recipe,
     assert len((folder / "rows.jsonl").read_text().splitlines()) == 2 * 4
 
 
+def test_rungs_that_are_asked_for_later_are_measured_beside_those_that_are_there(recipe, tmp_path, capsys):
+    few, folder = "no context, full text, raw embeddings, trained", tmp_path / "tiny"
+    assert call(capsys, "run", recipe, f"eval.rungs=[{few}]", "--out", tmp_path)[0] == 0
+    before = (folder / "ladder.jsonl").read_text().splitlines()
+    assert call(capsys, "run", recipe, f"eval.rungs=[{few}, token ids]", "--out", tmp_path, "--resume")[0] == 0
+    after = (folder / "ladder.jsonl").read_text().splitlines()
+    assert after[: len(before)] == before  # their seconds too
+    assert {json.loads(line)["result"]["rung"] for line in after[len(before) :]} == {"token ids"}
+    assert len((folder / "rows.jsonl").read_text().splitlines()) == 2 * 5
+
+
 def test_diverged_training_is_one_error_and_keeps_a_checkpoint_that_resumes(recipe, tmp_path, capsys):
     wild = ["train.lr=1e30", "train.warmup=0", "train.checkpoint_seconds=1e-6"]
     code, _, words = call(capsys, "train", recipe, *wild, "--out", tmp_path)

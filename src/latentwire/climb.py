@@ -33,7 +33,7 @@ Climbers = Mapping[str, Climber]
 def evaluate(stage: Stage, run: Run, progress: Progress, lent: FinishedRungs = (), resume: bool = False) -> list[Row]:
     """Climb the ladder and write rows and predictions. Rungs that an interrupted evaluation finished are kept.
 
-    With `resume`, so are those of an evaluation that was finished by the same recipe, code and machine.
+    With `resume`, so are those of an evaluation that was finished by the same code, machine and recipe, `eval.rungs` apart.
     Rungs without a decoder are taken from `lent`, the `finished_rungs` of a run that put the same questions; the rows say so.
 
     Raises:
@@ -41,7 +41,7 @@ def evaluate(stage: Stage, run: Run, progress: Progress, lent: FinishedRungs = (
     """
     facts = _facts(stage, run)
     kept = run.lines(PARTIAL) or (run.lines(LADDER) if resume else [])
-    identity = facts["training_identity"] + json.dumps(stage.recipe.model_dump(mode="json")["eval"])
+    identity = facts["training_identity"] + stage.recipe.eval.model_dump_json(exclude={"rungs"})
     begun = [line for line in kept if line["identity"] == identity]
     run.write_lines(PARTIAL, begun)
     rows: list[Row] = []
@@ -88,18 +88,18 @@ def _climb(
     """Results of one reader: those that are there, then the others."""
     recipe, reader = stage.recipe, corpus.reader
     asked = asking_hash(recipe, recipe.readers[stage.corpora.index(corpus)], reader.fingerprint)
-    done = [line for line in begun if line["asked"] == asked]
+    specs = {name: json.loads(json.dumps(climber.rung.spec)) for name, climber in climbers.items()}
+    done = [line for line in begun if line["asked"] == asked and specs.get(line["result"]["rung"]) == line["spec"]]
     if not done:
         done = borrowed(lent, asked, recipe.eval.scopes, [climber.rung for climber in climbers.values()])
         for line in done:
             run.append(PARTIAL, {**line, "identity": identity})
-    results = [measured(line) for line in done]
-    finished = {(result.rung, result.scope) for result in results}
+    results = {(line["result"]["rung"], line["result"]["scope"]): measured(line) for line in done}
     evaluator = Evaluator(reader, stage.evaluation, recipe.eval.batch, recipe.eval.max_new_tokens)
     several = f"{reader.name}, " if len(stage.corpora) > 1 else ""
     for scope in recipe.eval.scopes:
         for name, climber in climbers.items():
-            if (name, scope) in finished:
+            if (name, scope) in results:
                 continue
             rung, method = climber.rung, climber.method
             evaluator.progress = shown(progress.task(f"{several}{scope}: {name}"))
@@ -107,8 +107,8 @@ def _climb(
             if "decoder" in rung.spec:
                 result = _with_quality(result, method, corpus, _slot_counts(stage.evaluation, corpus, scope))
             run.append(PARTIAL, {"identity": identity, "asked": asked, "spec": rung.spec, "result": result.to_dict()})
-            results.append(result)
-    return results
+            results[name, scope] = result
+    return [results[name, scope] for scope in recipe.eval.scopes for name in climbers]
 
 
 def _joint(
