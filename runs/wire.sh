@@ -33,6 +33,7 @@ ship() { # a run's wire, for those who do not train
   rm -rf "wires/$1"
   mkdir -p wires
   cp -r "out/wires/$1/wire" "wires/$1"
+  sed -i "s|${DATA:-[$]DATA}/|\$DATA/|" "wires/$1/recipe.yaml"
 }
 
 collect() { # run, variant, then further arguments
