@@ -168,7 +168,8 @@ def train(
     interrupted: Callable[[], bool],
     weights: Mapping[str, Tensor] | None = None,
 ) -> Trained:
-    """Train the recipe's method into the run folder, from `weights` where given, or go on where a checkpoint stands.
+    """Train the recipe's method into the run folder, from `weights` where given, or go on where a checkpoint stands; where it was
+    trained to its end, that stays, whether its checkpoint is there or not.
 
     Raises:
         RunError: The folder holds results and neither `--resume` nor `--force` was given.
@@ -177,6 +178,8 @@ def train(
     recipe, identity = stage.recipe, training_identity(stage.recipe, stage.fingerprint)
     refuse_begun(run, resume)
     team().wait()  # the one that writes has cleared the folder where it must
+    if resume and (found := run.trained(identity)) is not None:
+        return Trained(found["train_steps"], found["train_seconds"], found["train_examples"], {})
     state = _checkpoint(run, identity)
     method = build(METHODS, recipe.method)
     hooks = Hooks(

@@ -145,6 +145,13 @@ class Run:
         except SafetensorError as error:
             raise RunError(f"expected readable weights at {path}, got: {error}; train again with --force") from None
 
+    def trained(self, identity: str) -> dict[str, Any] | None:
+        """What was written down about a training of this identity that came to its end; None where none did."""
+        if not (self.has("provenance.json") and self.has(_weights(None))):
+            return None
+        facts: dict[str, Any] = json.loads((self.folder / "provenance.json").read_text(encoding="utf-8"))
+        return facts if facts.get("training_identity") == identity and "train_steps" in facts else None
+
     def save_checkpoint(self, state: Mapping[str, Any]) -> None:
         """Replace the checkpoint."""
         if self.writes:
