@@ -5,7 +5,7 @@
 #   facts, real                     the whole ladder: STEPS more of 8 questions from those wires, tuned rungs trained as long;
 #                                   LLMLingua's rungs only where the part before ran
 #   dedicated                       one wire for both readers, for each alone, and each attached to the other's: ALONE steps a reader
-#   hotpotqa                        wires/real, just trained, on contexts of some 1,300 tokens, as they come
+#   hotpotqa                        the wire of the part real, as trained there, on contexts of some 1,300 tokens, as they come
 #   codecs                          what fp32, int8, int4 and learnt codes cost wires/facts, and wires/real where it is
 #   demo                            recipes/wire_demo.yaml
 set -eu
@@ -16,6 +16,7 @@ STEPS=${STEPS:-100}
 ALONE=${ALONE:-200}
 case "$PARTS" in *real* | *llmlingua* | *hotpotqa*) : "${DATA:?set DATA to the folder with the SQuAD-format files}" ;; esac
 FEW='[no context, full text, raw embeddings, wire 4x, wire 8x, wire 16x, "wire 4x, shuffled"]'
+LONG='[no context, full text, raw embeddings, "no context, tuned", "full text, tuned", wire 4x, wire 8x, wire 16x, "wire 4x, shuffled"]'
 BRIEF='[no context, full text, raw embeddings, wire 4x, wire 8x, "wire 4x, shuffled"]'
 BARE='[no context, full text, raw embeddings, wire 4x, "wire 4x, shuffled", "wire 4x, zero"]'
 WIKI="data.train=[{name: squad, path: ${DATA:-}/squadshifts_wiki.json}]"
@@ -125,10 +126,11 @@ for part in $PARTS; do
       versus attached-against-joint 0.05 "out/gemma-attached out/smollm2-attached" out/shared
       ;;
     hotpotqa)
-      rm -rf out/wire-hotpotqa && cp -r out/wires/real out/wire-hotpotqa # the same training, other questions
+      rm -rf out/wire-hotpotqa && cp -r out/wire out/wire-hotpotqa # the same training, other questions
+      rm -f out/wire-hotpotqa/ladder*.jsonl
       # shellcheck disable=SC2046
-      .venv/bin/latentwire eval recipes/wire.yaml name=wire-hotpotqa "$WIKI" $(further) eval.rungs="$FEW" --force \
-        data.eval="{name: hotpotqa, path: $DATA/hotpotqa_distractor_sample.json}" data.eval_limit=100
+      .venv/bin/latentwire eval $(ladder real) name=wire-hotpotqa eval.rungs="$LONG" data.eval_limit=100 --force \
+        data.eval="{name: hotpotqa, path: $DATA/hotpotqa_distractor_sample.json}"
       .venv/bin/latentwire report out/wire-hotpotqa
       collect wire-hotpotqa hotpotqa
       ;;
