@@ -103,7 +103,7 @@ def test_a_damaged_file_is_named_at_the_message_that_is_wrong(trained, texts, tm
     out.write_bytes(data)
     code, listed, problem = call(capsys, "inspect", out)
     assert code == 2
-    assert "4 latents" in listed
+    assert "4 latents" in " ".join(listed.split())  # a long path takes more than a line
     assert "checksum" in problem
     code, _, problem = call(capsys, "inspect", tmp_path / "none.lw")
     assert (code, "none.lw" in problem) == (2, True)

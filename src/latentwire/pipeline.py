@@ -192,11 +192,8 @@ def train(
         weights=weights,
     )
     start(method, stage.corpora, recipe.train, hooks)
-    facts: dict[str, Any] = {
-        "decoder_parameters": decoder_parameters(method),
-        "reader_dtype": str(stage.corpora[0].reader.dtype),
-    }
-    facts |= {"training_identity": identity}
+    facts: dict[str, Any] = {"decoder_parameters": decoder_parameters(method), "training_identity": identity}
+    facts["reader_dtype"] = str(stage.corpora[0].reader.dtype)
     run.start(recipe, facts)
     run.write_lines("log.jsonl", [line for line in run.lines("log.jsonl") if state and line["step"] <= state["step"]])
     trained = Trained(0, 0.0, len(stage.corpora[0].examples), {})
