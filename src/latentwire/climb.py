@@ -66,7 +66,7 @@ def evaluate(stage: Stage, run: Run, progress: Progress, lent: FinishedRungs = (
 def _facts(stage: Stage, run: Run) -> dict[str, Any]:
     """What training wrote down, once it is sure to be this recipe's."""
     run.recipe()  # raises where nothing was trained
-    facts: dict[str, Any] = json.loads((run.folder / "provenance.json").read_text(encoding="utf-8"))
+    facts = run.facts()
     if facts.get("training_identity") != training_identity(stage.recipe, stage.fingerprint):
         raise RunError(
             f"expected the run in {run.folder} to be trained by this recipe, reader and version, got one of another; undo"

@@ -52,8 +52,7 @@ def starting_weights(recipe: Recipe, own: Path) -> dict[str, Tensor] | None:
                 f"train.start_from: expected a run of {recipe.method} for {_names(recipe)}, got one of {found.method}"
                 f" for {_names(found)} in {folder}; name another run or use its method and readers"
             )
-        facts = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
-        if not str(facts.get("training_identity")).startswith(f"{FORMAT}-"):
+        if not str(other.facts().get("training_identity")).startswith(f"{FORMAT}-"):
             raise RunError(
                 f"train.start_from: expected a run of this version, got an earlier one's in {folder}; train it anew"
             )

@@ -127,6 +127,12 @@ class Run:
             raise RunError(f"expected a run in {self.folder}, found no recipe.yaml; train it first")
         return make_recipe(yaml.safe_load((self.folder / "recipe.yaml").read_text(encoding="utf-8")), str(self.folder))
 
+    def facts(self) -> dict[str, Any]:
+        """The provenance that `start` wrote; empty where nothing was started."""
+        path = self.folder / "provenance.json"
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        return found
+
     def save_weights(self, tensors: Mapping[str, Tensor], step: int | None = None) -> None:
         """Write the trained method or, with a step, what it was then."""
         self.write(_weights(step), save({name: tensor.contiguous().cpu() for name, tensor in tensors.items()}))
@@ -147,10 +153,9 @@ class Run:
 
     def trained(self, identity: str) -> dict[str, Any] | None:
         """What was written down about a training of this identity that came to its end; None where none did."""
-        if not (self.has("provenance.json") and self.has(_weights(None))):
-            return None
-        facts: dict[str, Any] = json.loads((self.folder / "provenance.json").read_text(encoding="utf-8"))
-        return facts if facts.get("training_identity") == identity and "train_steps" in facts else None
+        facts = self.facts()
+        ended = facts.get("training_identity") == identity and "train_steps" in facts and self.has(_weights(None))
+        return facts if ended else None
 
     def save_checkpoint(self, state: Mapping[str, Any]) -> None:
         """Replace the checkpoint."""
