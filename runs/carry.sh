@@ -11,7 +11,7 @@ case $1 in
   pack)
     copy=$(mktemp -d)
     trap 'rm -rf "$copy"' EXIT
-    mkdir -p "$copy/$name" runs/carried
+    mkdir -p "$copy/$name" "$(dirname "$packed")"
     (cd "out/$name" && tar c --exclude=checkpoint.pt --exclude='./stage-*' --exclude=./weights.safetensors --exclude=.lock .) | tar x -C "$copy/$name"
     find "$copy" -name recipe.yaml -exec sed -i "s|$DATA/|\$DATA/|" {} +
     tar cJf "$packed" -C "$copy" "$name"

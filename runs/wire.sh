@@ -1,6 +1,7 @@
 #!/bin/sh
 # The wire's figures: DATA=<folder> [PARTS="..."] runs/wire.sh. A part goes on where it was stopped with RESUME=--resume. Parts:
-#   pretrain-facts, pretrain-real   wires/facts, which ships, and from it wires/real: PRETRAIN steps of 8 questions
+#   pretrain-facts, pretrain-real   wires/facts, which ships, and from it wires/real: PRETRAIN steps of 8 questions, and ANEW for
+#                                   another adapter for Gemma
 #   llmlingua-facts, llmlingua-real the contexts of the next two as LLMLingua shortens them, in an environment of its own
 #   facts, real                     the whole ladder: STEPS more of 8 questions from those wires, tuned rungs trained as long;
 #                                   LLMLingua's rungs only where the part before ran
@@ -14,6 +15,7 @@ PARTS=${PARTS:-pretrain-facts pretrain-real llmlingua-facts llmlingua-real facts
 PRETRAIN=${PRETRAIN:-1800}
 STEPS=${STEPS:-100}
 ALONE=${ALONE:-200}
+ANEW=${ANEW:-400}
 case "$PARTS" in *real* | *llmlingua* | *hotpotqa*) : "${DATA:?set DATA to the folder with the SQuAD-format files}" ;; esac
 FEW='[no context, full text, raw embeddings, wire 4x, wire 8x, wire 16x, "wire 4x, shuffled"]'
 LONG='[no context, full text, raw embeddings, "no context, tuned", "full text, tuned", wire 4x, wire 8x, wire 16x, "wire 4x, shuffled"]'
@@ -30,6 +32,13 @@ wire() { # name, then what latentwire takes
   fi
 }
 
+anew() { # a run, and a reader of its wire: another adapter for her, which starts from the words that this run's texts hold
+  name="$1-$2"
+  if [ -z "${RESUME:-}" ] || [ ! -e "out/$name/report.html" ]; then
+    .venv/bin/latentwire attach "out/$1/wire" --reader "$2" name="$name" train.steps="$ANEW" eval.rungs="$FEW" "${RESUME:---force}"
+  fi
+}
+
 ship() { # a run's wire, for those who do not train
   rm -rf "wires/$1"
   mkdir -p wires
@@ -41,7 +50,7 @@ collect() { # run, variant, then further arguments
   run=$1 variant=$2
   shift 2
   .venv/bin/python runs/collect.py "out/$run" --variant "$variant" "$@" \
-    --command "DATA=<folder> PRETRAIN=$PRETRAIN STEPS=$STEPS PARTS=$part runs/wire.sh"
+    --command "DATA=<folder> PRETRAIN=$PRETRAIN ANEW=$ANEW STEPS=$STEPS PARTS=$part runs/wire.sh"
 }
 
 further() { # how wires/real goes on from wires/facts
@@ -91,6 +100,8 @@ for part in $PARTS; do
       # shellcheck disable=SC2046
       wire wires/real recipes/wire.yaml "$WIKI" $(further) data.eval_limit=200 eval.rungs="$FEW"
       collect wires/real pretrain
+      anew wires/real gemma-3-270m # hers had started from the words of facts
+      collect wires/real-gemma-3-270m pretrain-anew
       ship real
       ;;
     llmlingua-facts | llmlingua-real)

@@ -6,11 +6,13 @@ import shutil
 import numpy as np
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file, save_file
 
 import latentwire as lw
-from latentwire.errors import LatentError, MethodError, PromptError, WireError
+from latentwire.errors import LatentError, MethodError, PromptError, RecipeError, WireError
 from latentwire.wire_folder import WireFiles, read_wire, shortened, write_wire
+from latentwire.wired import attach_recipe
 from test_cli import call
 from tiny import save_tiny
 
@@ -78,6 +80,18 @@ def test_attached_reader_answers_and_nothing_else_changes(folder, home, tmp_path
         assert latents["positions"] < text["positions"]
     rows = [json.loads(line) for line in (folder / "rows.jsonl").read_text().splitlines()]
     assert {row["reader"] for row in rows} >= {"tiny-llama", "tiny-gemma3", "tiny-qwen2"}
+
+
+def test_attaching_takes_data_below_a_folder_that_the_environment_names(folder, monkeypatch):
+    recipe = folder / "recipe.yaml"
+    raw = yaml.safe_load(recipe.read_text())
+    raw["data"]["train"] = [{"name": "squad", "path": "$WIRE_DATA/a.json"}]
+    recipe.write_text(yaml.safe_dump(raw))
+    monkeypatch.delenv("WIRE_DATA", raising=False)
+    with pytest.raises(RecipeError, match=r"WIRE_DATA in '\$WIRE_DATA/a\.json'"):
+        attach_recipe(folder, "tiny-qwen2", [])
+    monkeypatch.setenv("WIRE_DATA", "/somewhere")
+    assert attach_recipe(folder, "tiny-qwen2", []).data.train[0]["path"] == "/somewhere/a.json"
 
 
 @pytest.mark.parametrize("size", [1e-7, 1e-3, 1.0, 1e3])

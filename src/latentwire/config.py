@@ -177,7 +177,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         raise RecipeError(f"{path}: expected a mapping of recipe fields, got {type(raw).__name__}")
     for entry in overrides:
         override(raw, entry)
-    return make_recipe(_expand(raw), str(path))
+    return make_recipe(expand(raw), str(path))
 
 
 def make_recipe(raw: Mapping[str, Any], where: str = "recipe") -> Recipe:
@@ -227,7 +227,8 @@ def dump(recipe: Recipe) -> str:
     return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
-def _expand(value: Any) -> Any:
+def expand(value: Any) -> Any:
+    """Plain values with `$NAME` in strings taken from the environment; `RecipeError` where it is not set."""
     if isinstance(value, str):
         missing = [name for name in re.findall(r"\$\{?(\w+)", value) if name not in os.environ]
         if missing:
@@ -237,8 +238,8 @@ def _expand(value: Any) -> Any:
             )
         return os.path.expandvars(value)
     if isinstance(value, dict):
-        return {key: _expand(item) for key, item in value.items()}
-    return [_expand(item) for item in value] if isinstance(value, list) else value
+        return {key: expand(item) for key, item in value.items()}
+    return [expand(item) for item in value] if isinstance(value, list) else value
 
 
 def _explain(error: dict[str, Any], kind: type[BaseModel]) -> str:

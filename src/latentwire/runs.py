@@ -212,7 +212,7 @@ def asking_hash(recipe: Recipe, reader: ReaderSpec, fingerprint: str) -> str:
 
 
 def hardware() -> str:
-    """The machine in words: processor, cores, memory, accelerator."""
+    """The machine in words: processor and what PyTorch uses of its vector instructions, cores, memory, accelerator."""
     if torch.cuda.is_available():
         return f"{torch.cuda.get_device_name()}, {os.cpu_count()} cores"
     model = platform.processor() or platform.machine()
@@ -222,7 +222,7 @@ def hardware() -> str:
             line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")
         ]
         model = names[0] if names else model
-    return f"{model}, {os.cpu_count()} cores, {psutil.virtual_memory().total / 2**30:.0f} GiB"
+    return f"{model} {torch.backends.cpu.get_cpu_capability()}, {os.cpu_count()} cores, {psutil.virtual_memory().total / 2**30:.0f} GiB"
 
 
 @functools.cache

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from latentwire.card import write_card
-from latentwire.config import Recipe, make_recipe, override
+from latentwire.config import Recipe, expand, make_recipe, override
 from latentwire.errors import DataError, WireError
 from latentwire.methods.text import FullText
 from latentwire.reader import Generation, Prefix, Reader
@@ -34,6 +34,7 @@ def attach_recipe(folder: Path, reader: str, overrides: Sequence[str]) -> Recipe
 
     Raises:
         WireError: There is no wire, or none that knows its recipe.
+        RecipeError: An override that is none, or data below a `$NAME` that the environment does not set.
     """
     files, path = read_wire(folder), folder / RECIPE
     if not path.exists():
@@ -46,7 +47,7 @@ def attach_recipe(folder: Path, reader: str, overrides: Sequence[str]) -> Recipe
     raw["train"] = {**raw["train"], "start_from": None}
     for one in overrides:
         override(raw, one)
-    return make_recipe(raw, str(path))
+    return make_recipe(expand(raw), str(path))
 
 
 def take_reader(wire: Path, run: Path) -> None:
