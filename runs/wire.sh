@@ -32,10 +32,9 @@ wire() { # name, then what latentwire takes
   fi
 }
 
-anew() { # a run, and a reader of its wire: another adapter for her, which starts from the words that this run's texts hold
-  name="$1-$2"
-  if [ -z "${RESUME:-}" ] || [ ! -e "out/$name/report.html" ]; then
-    .venv/bin/latentwire attach "out/$1/wire" --reader "$2" name="$name" train.steps="$ANEW" eval.rungs="$FEW" "${RESUME:---force}"
+anew() { # run, reader of its wire, name: another adapter for the reader, which starts from the words that this run's texts hold
+  if [ -z "${RESUME:-}" ] || [ ! -e "out/$3/report.html" ]; then
+    .venv/bin/latentwire attach "out/$1/wire" --reader "$2" name="$3" train.steps="$ANEW" eval.rungs="$FEW" "${RESUME:---force}"
   fi
 }
 
@@ -100,8 +99,8 @@ for part in $PARTS; do
       # shellcheck disable=SC2046
       wire wires/real recipes/wire.yaml "$WIKI" $(further) data.eval_limit=200 eval.rungs="$FEW"
       collect wires/real pretrain
-      anew wires/real gemma-3-270m # hers had started from the words of facts
-      collect wires/real-gemma-3-270m pretrain-anew
+      anew wires/real gemma-3-270m wires/real-gemma # the one from wires/facts had started from the words of facts
+      collect wires/real-gemma pretrain-anew
       ship real
       ;;
     llmlingua-facts | llmlingua-real)
