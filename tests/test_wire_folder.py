@@ -80,6 +80,43 @@ def test_attached_reader_answers_and_nothing_else_changes(folder, home, tmp_path
         assert latents["positions"] < text["positions"]
     rows = [json.loads(line) for line in (folder / "rows.jsonl").read_text().splitlines()]
     assert {row["reader"] for row in rows} >= {"tiny-llama", "tiny-gemma3", "tiny-qwen2"}
+    assert (folder / "README.md").read_text().count("\n# tiny-wire\n") == 1
+
+
+def test_another_adapter_for_a_reader_takes_the_place_of_the_first_and_of_what_that_measured(
+    folder, home, tmp_path, capsys
+):
+    def rows():
+        return [json.loads(line) for line in (folder / "rows.jsonl").read_text().splitlines()]
+
+    again = home / "tiny-gemma3"
+    before, adapter = rows(), folder / "adapters" / "tiny-gemma3.safetensors"
+    other = (folder / "adapters" / "tiny-llama.safetensors").read_bytes()
+    assert any(row["reader"] == "tiny-llama + tiny-gemma3" for row in before)
+    first = adapter.read_bytes()
+    few = [
+        "train.steps=3",
+        "eval.rungs=[no context, full text, raw embeddings, wire 4x]",
+        "data.eval_limit=5",
+        "--out",
+        tmp_path,
+    ]
+    assert call(capsys, "attach", folder, "--reader", again, *few)[0] == 0
+    assert adapter.read_bytes() != first
+    assert (folder / "adapters" / "tiny-llama.safetensors").read_bytes() == other
+    after = rows()
+    assert {row["reader"] for row in after} == {"tiny-llama", "tiny-gemma3"}
+    assert {row["n"] for row in after if row["reader"] == "tiny-gemma3"} == {5}
+    assert [row for row in after if row["reader"] == "tiny-llama"] == [
+        row for row in before if row["reader"] == "tiny-llama"
+    ]
+    card = (folder / "README.md").read_text()
+    assert (
+        card.index("6 questions")
+        < card.index("| tiny-llama |")
+        < card.index("5 questions")
+        < card.index("| tiny-gemma3 |")
+    )
 
 
 def test_attaching_takes_data_below_a_folder_that_the_environment_names(folder, monkeypatch):

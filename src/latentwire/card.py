@@ -1,5 +1,6 @@
 """The model card of a wire: what it is, how it is used, and what the ladder measured, written from the rows alone."""
 
+import itertools
 import json
 from collections.abc import Sequence
 from functools import partial
@@ -60,9 +61,17 @@ def _card(name: str, config: dict[str, Any], rows: Sequence[Row]) -> str:
         space=config["space"],
         reader=readers[0],
     )
-    first = rows[0]
+    tables = [_table(asked, list(same)) for asked, same in itertools.groupby(rows, _asked)]
+    return "\n".join([head, "## What the ladder measured\n", "\n\n".join(tables), ""])
+
+
+def _asked(row: Row) -> str:
+    return f"{row.dataset} ({row.split}), {row.n:,} questions, seed {row.seed}, commit {row.commit}."
+
+
+def _table(caption: str, rows: Sequence[Row]) -> str:
     lines = [
-        f"## What the ladder measured\n\n{first.dataset} ({first.split}), {first.n:,} questions, seed {first.seed}, commit {first.commit}.\n",
+        f"{caption}\n",
         "| reader | rung | F1 [95 %] | share of gap [95 %] | answer NLL | positions |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
@@ -72,4 +81,4 @@ def _card(name: str, config: dict[str, Any], rows: Sequence[Row]) -> str:
         f" {count(row.num_positions)} |"
         for row in rows
     ]
-    return head + "\n" + "\n".join(lines) + "\n"
+    return "\n".join(lines)

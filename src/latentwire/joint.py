@@ -17,6 +17,7 @@ from latentwire.reader import Reader
 from latentwire.report.rows import Row
 
 JOINT = "answer chosen by all readers"
+TOGETHER = " + "  # between their names
 
 
 def joint_row(
@@ -47,7 +48,7 @@ def joint_row(
     chosen = [given[place][index] for index, place in enumerate(likelihoods.argmax(axis=0))]
     scores = np.array([f1(answer, example.answers) for answer, example in zip(chosen, examples, strict=True)])
     interval = PairedBootstrap([context_hash(example.context) for example in examples], resamples).mean(scores)
-    names = " + ".join(reader.name for reader, _ in members)
+    names = TOGETHER.join(reader.name for reader, _ in members)
     exact = [exact_match(answer, example.answers) for answer, example in zip(chosen, examples, strict=True)]
     found: Mapping[str, str | float] = {
         "reader": names,

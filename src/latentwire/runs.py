@@ -222,7 +222,8 @@ def hardware() -> str:
             line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")
         ]
         model = names[0] if names else model
-    return f"{model} {torch.backends.cpu.get_cpu_capability()}, {os.cpu_count()} cores, {psutil.virtual_memory().total / 2**30:.0f} GiB"
+    vectors, memory = torch.backends.cpu.get_cpu_capability(), psutil.virtual_memory().total / 2**30
+    return f"{model} {vectors}, {os.cpu_count()} cores, {memory:.0f} GiB"
 
 
 @functools.cache

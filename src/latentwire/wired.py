@@ -11,6 +11,7 @@ import yaml
 from latentwire.card import write_card
 from latentwire.config import Recipe, expand, make_recipe, override
 from latentwire.errors import DataError, WireError
+from latentwire.joint import TOGETHER
 from latentwire.methods.text import FullText
 from latentwire.reader import Generation, Prefix, Reader
 from latentwire.report.folder import read_rows
@@ -51,12 +52,13 @@ def attach_recipe(folder: Path, reader: str, overrides: Sequence[str]) -> Recipe
 
 
 def take_reader(wire: Path, run: Path) -> None:
-    """Add to a wire the reader that a run of `attach_recipe` trained an adapter for, and what it measured."""
+    """Add to a wire the reader that a run of `attach_recipe` trained an adapter for, and what it measured; rows that another adapter of
+    this reader had a part in go."""
     rows = read_rows(run / ROWS)
     earlier = read_rows(wire / ROWS) if (wire / ROWS).exists() else ()
-    kept = [row for row in earlier if row.reader not in {new.reader for new in rows}]
+    kept = [row for row in earlier if not {new.reader for new in rows} & set(row.reader.split(TOGETHER))]
     write_wire(wire, read_wire(run / IN_RUN))
-    write_card(wire, [*kept, *rows], wire.resolve().name)
+    write_card(wire, [*kept, *rows], yaml.safe_load((wire / RECIPE).read_text(encoding="utf-8"))["name"])
 
 
 def read_contexts(paths: Sequence[Path]) -> list[str]:
