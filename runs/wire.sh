@@ -1,7 +1,7 @@
 #!/bin/sh
 # The wire's figures: DATA=<folder> [PARTS="..."] runs/wire.sh. A part goes on where it was stopped with RESUME=--resume. Parts:
-#   pretrain-facts, pretrain-real   wires/facts, which ships, and from it wires/real: PRETRAIN steps of 8 questions, and ANEW for
-#                                   another adapter for Gemma
+#   pretrain-facts, pretrain-real   wires/facts, which ships, and from it wires/real: PRETRAIN steps of 8 questions, and ANEW more for
+#                                   another adapter for Gemma, alone
 #   llmlingua-facts, llmlingua-real the contexts of the next two as LLMLingua shortens them, in an environment of its own
 #   facts, real                     the whole ladder: STEPS more of 8 questions from those wires, tuned rungs trained as long;
 #                                   LLMLingua's rungs only where the part before ran
@@ -15,7 +15,7 @@ PARTS=${PARTS:-pretrain-facts pretrain-real llmlingua-facts llmlingua-real facts
 PRETRAIN=${PRETRAIN:-1800}
 STEPS=${STEPS:-100}
 ALONE=${ALONE:-200}
-ANEW=${ANEW:-400}
+ANEW=${ANEW:-600}
 case "$PARTS" in *real* | *llmlingua* | *hotpotqa*) : "${DATA:?set DATA to the folder with the SQuAD-format files}" ;; esac
 FEW='[no context, full text, raw embeddings, wire 4x, wire 8x, wire 16x, "wire 4x, shuffled"]'
 LONG='[no context, full text, raw embeddings, "no context, tuned", "full text, tuned", wire 4x, wire 8x, wire 16x, "wire 4x, shuffled"]'
@@ -32,10 +32,12 @@ wire() { # name, then what latentwire takes
   fi
 }
 
-anew() { # run, reader of its wire, name: another adapter for the reader, which starts from the words that this run's texts hold
-  if [ -z "${RESUME:-}" ] || [ ! -e "out/$3/report.html" ]; then
-    .venv/bin/latentwire attach "out/$1/wire" --reader "$2" name="$3" train.steps="$ANEW" eval.rungs="$FEW" "${RESUME:---force}"
+anew() { # run, rungs: another adapter for its wire's second reader, trained on latents that no longer change
+  if [ -z "${RESUME:-}" ] || [ ! -e "out/$1-gemma/report.html" ]; then
+    .venv/bin/latentwire attach "out/$1/wire" --reader gemma-3-270m name="$1-gemma" train.steps="$ANEW" eval.rungs="$2" \
+      "${RESUME:---force}"
   fi
+  collect "$1-gemma" pretrain-anew
 }
 
 ship() { # a run's wire, for those who do not train
@@ -93,14 +95,14 @@ for part in $PARTS; do
       wire wires/facts recipes/wire_facts.yaml data.limit=$((PRETRAIN * 8)) train.steps="$PRETRAIN" train.batch_examples=8 data.eval_limit=100 \
         eval.max_new_tokens=16 eval.rungs="$BRIEF" verdict.measure=f1
       collect wires/facts pretrain
+      anew wires/facts "$BRIEF"
       ship facts
       ;;
     pretrain-real)
       # shellcheck disable=SC2046
       wire wires/real recipes/wire.yaml "$WIKI" $(further) data.eval_limit=200 eval.rungs="$FEW"
       collect wires/real pretrain
-      anew wires/real gemma-3-270m wires/real-gemma # the one from wires/facts had started from the words of facts
-      collect wires/real-gemma pretrain-anew
+      anew wires/real "$FEW"
       ship real
       ;;
     llmlingua-facts | llmlingua-real)

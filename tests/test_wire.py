@@ -13,8 +13,7 @@ from latentwire.config import ObjectiveSpec, TrainSpec
 from latentwire.corpus import Corpus
 from latentwire.data import DATASETS
 from latentwire.errors import LatentError, MethodError
-from latentwire.methods.adapter import start_adapter
-from latentwire.methods.tables import token_pairs
+from latentwire.methods.dictionary import Dictionary
 from latentwire.methods.wire import Wire
 from latentwire.reader import Slot
 from latentwire.reader.load import open_reader
@@ -126,37 +125,38 @@ def test_empty_text_is_refused():
         prepared(reader).encode([Slot(("",), ())], reader)
 
 
-def test_another_family_starts_at_the_least_squares_map_between_the_tables():
+@pytest.mark.parametrize("scaled", ["llama", "gemma3"])
+def test_another_family_starts_at_its_own_embeddings_of_the_texts_that_latents_started_from(scaled):
+    encoder, reader = tiny_reader(scaled), tiny_reader("gemma3" if scaled == "llama" else "llama")
+    slot = slots_of(encoder)[0]
+    method = prepared(encoder, reader)
+    latents = encoder.embed(torch.tensor(slot.ids)).float() / encoder.rms
+    further = 0.5 * torch.randn(latents.shape, generator=torch.Generator().manual_seed(0))  # what an encoder adds
+    for told in (latents, latents + further):
+        (found,) = method._moved([told], reader)
+        for token, embeds in zip(slot.ids, found, strict=True):
+            spelt = reader.tokenizer(encoder.tokenizer.decode([token]), add_special_tokens=False)["input_ids"]
+            torch.testing.assert_close(embeds, reader.embed(torch.tensor(spelt)).float().mean(dim=0))
+
+
+def test_a_dictionary_takes_no_memory_for_the_tables_and_names_no_special_token():
     encoder, reader = tiny_reader("llama"), tiny_reader("gemma3")
-    pairs = token_pairs(encoder, reader)
-    for token, target in list(zip(pairs.ids.tolist(), pairs.targets, strict=True))[::9]:
-        spelt = reader.tokenizer(encoder.tokenizer.decode([token]), add_special_tokens=False)["input_ids"]
-        torch.testing.assert_close(target * reader.rms, reader.embed(torch.tensor(spelt)).float().mean(dim=0))
-    adapter = start_adapter(encoder, reader, pairs, 2, 16)
-    rows = encoder.embed(pairs.ids).float() / encoder.rms
-    design = torch.cat([rows, torch.ones(len(rows), 1)], dim=1).double()
-    solved = torch.linalg.lstsq(design, pairs.targets.double()).solution
-    torch.testing.assert_close(adapter(rows).double(), reader.rms * design @ solved, atol=1e-3, rtol=1e-3)
+    dictionary = Dictionary(encoder, reader)
+    assert dictionary.weight.data_ptr() == encoder.model.get_input_embeddings().weight.data_ptr()
+    special = torch.tensor(encoder.tokenizer.all_special_ids)
+    near = dictionary._nearest(encoder.embed(special).float() / encoder.rms)
+    assert not torch.isin(near, special).any()
 
 
-def test_a_gathered_adapter_of_another_family_is_fitted_to_the_tokens_that_the_texts_hold(tmp_path):
+def test_a_reader_with_another_vocabulary_is_refused(monkeypatch):
     encoder, reader = tiny_reader("llama"), tiny_reader("gemma3")
-    method = Wire(hidden=64, task_tokens=2)
-    method.prepare(encoder, np.zeros(encoder.vocab_size, np.int64))
-    method.prepare(reader, np.zeros(reader.vocab_size, np.int64))
-    slots, pairs = slots_of(encoder)[:2], token_pairs(encoder, reader)
-    held = torch.isin(pairs.ids, torch.tensor([token for slot in slots for token in slot.ids]))
-
-    @torch.no_grad()
-    def missed(rows):
-        found = method.adapter(reader)(pairs.rows) / reader.rms
-        return float((found - pairs.targets)[rows].square().mean() / pairs.targets[rows].square().mean())
-
-    own, before, before_others = method.adapter(encoder).weight.clone(), missed(held), missed(~held)
-    method.gather(asked_of(slots), tmp_path, 64 * MIB, lambda done, remark: None)
-    assert missed(held) < 0.1 < 0.5 * before
-    assert missed(~held) > before_others  # what texts do not hold pays for it
-    assert torch.equal(method.adapter(encoder).weight, own)
+    slot = reader.prompter.slot
+    monkeypatch.setattr(reader.tokenizer, "batch_decode", lambda rows: [f"\u4e00{row}" for row in rows])
+    monkeypatch.setattr(reader.prompter, "slot", lambda text: slot(f"{text}{text} and"))
+    with pytest.raises(
+        MethodError, match=f"expected a token of '{reader.name}' for more than one in 10 .* of the same script"
+    ):
+        Dictionary(encoder, reader)
 
 
 def test_training_lowers_the_loss_of_two_readers_and_an_attached_third_changes_nothing_else():

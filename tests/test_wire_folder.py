@@ -153,7 +153,7 @@ def test_rounding_errs_by_at_most_a_step_and_rounding_again_changes_nothing(size
     [
         (lambda folder: (folder / "config.json").unlink(), "found no config.json"),
         (lambda folder: (folder / "config.json").write_text("{"), "expected a readable"),
-        (lambda folder: (folder / "config.json").write_text('{"format": 99}'), "format 2"),
+        (lambda folder: (folder / "config.json").write_text('{"format": 99}'), "format 3"),
         (lambda folder: (folder / "latents.safetensors").unlink(), "expected a whole wire"),
         (lambda folder: (folder / "latents.safetensors").write_bytes(b"x" * 99), "expected readable weights"),
         (lambda folder: shutil.rmtree(folder / "adapters"), "expected a whole wire"),
@@ -239,6 +239,6 @@ def test_files_of_two_trainings_are_refused(folder):
 
 
 def test_a_config_without_its_parts_is_refused(folder):
-    (folder / "config.json").write_text('{"format": 2, "readers": {}}')
+    (folder / "config.json").write_text('{"format": 3, "readers": {}}')
     with pytest.raises(WireError, match="expected a whole"):
         lw.Wire.load(folder)

@@ -27,7 +27,7 @@ from latentwire.atomic import atomic_write
 from latentwire.codebooks import Codebooks
 from latentwire.errors import LatentError, WireError
 
-FORMAT = 2
+FORMAT = 3
 CONFIG = "config.json"
 CARD = "README.md"
 IN_RUN = "wire"  # where a run that trained a wire keeps it

@@ -1,6 +1,7 @@
 """`Adapter`: the receiver's trained half of a wire: latents as one reader's embeddings, behind its task tokens.
 
-latents [M, d] ── linear, and one hidden layer ──▶ [M, D] x the reader's scale, behind task tokens [T, D]
+latents [M, d] ─┬─ linear, and one hidden layer ──────▶ + ──▶ [M, D] x the reader's scale, behind task tokens [T, D]
+                └─ another family's: the dictionary ─▶ ┘
 
 All that is trained is in units of the reader's own embeddings, so that one learning rate serves readers whose embeddings differ
 many times over in size.
@@ -10,14 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from latentwire.methods import Counts, Progress, id_tensor
-from latentwire.methods.tables import Pairs, linear_map
+from latentwire.methods import id_tensor
+from latentwire.methods.dictionary import Dictionary
 from latentwire.reader import Reader
 from latentwire.reader.prompts import INSTRUCTION
-
-TABLE_STEPS = 500  # of fitting a hidden layer to two tables of embeddings
-TABLE_ROWS = 2048  # of them in each
-TABLE_LR = 2e-3
 
 
 class Adapter(nn.Module):
@@ -44,15 +41,12 @@ class Adapter(nn.Module):
         nn.init.zeros_(self.residual.weight)
         nn.init.zeros_(self.residual.bias)
 
-    def forward(self, latents: Tensor) -> Tensor:
-        """Embeddings `[M, D]` of latents `[M, d]`, without the task tokens."""
-        moved: Tensor = latents @ self.weight + self.bias + self.bent(latents)
+    def forward(self, latents: Tensor, dictionary: Dictionary | None = None) -> Tensor:
+        """Embeddings `[M, D]` of latents `[M, d]`, without the task tokens; a reader of another family needs its dictionary."""
+        moved: Tensor = latents @ self.weight + self.bias + self.residual(F.gelu(self.mix(latents)))
+        if dictionary is not None:
+            moved = moved + dictionary.spell(latents.detach())
         return self.scale * moved
-
-    def bent(self, latents: Tensor) -> Tensor:
-        """What the hidden layer adds to the linear map, `[M, D]` in the reader's units."""
-        added: Tensor = self.residual(F.gelu(self.mix(latents)))
-        return added
 
     def leading(self) -> Tensor:
         """Embeddings `[T, D]` of the task tokens."""
@@ -60,38 +54,10 @@ class Adapter(nn.Module):
 
 
 @torch.no_grad()
-def start_adapter(encoder: Reader, reader: Reader, pairs: Pairs | None, task_tokens: int, hidden: int) -> Adapter:
-    """An adapter that starts where latents are the encoder's embeddings: the identity for the encoder's own model, else the linear map
-    between the two tables, in which all tokens count alike."""
-    if pairs is None:
-        weight, bias = torch.eye(encoder.width), torch.zeros(encoder.width)
-    else:
-        weight, bias = linear_map(pairs, torch.ones(len(pairs.ids)))
+def start_adapter(width: int, reader: Reader, dictionary: Dictionary | None, task_tokens: int, hidden: int) -> Adapter:
+    """An adapter that starts at what a latent of `width` started from itself: the token's embedding, which a dictionary looks up or, where
+    none is needed, the latent is."""
+    weight = torch.zeros(width, reader.width) if dictionary is not None else torch.eye(width, reader.width)
     ids = reader.prompter.slot(INSTRUCTION).ids
     started = reader.embed(id_tensor((ids * -(-task_tokens // len(ids)))[:task_tokens])).float()
-    return Adapter(weight, bias, started / reader.rms, hidden, reader.rms).to(reader.device)
-
-
-def fit_tables(adapter: Adapter, pairs: Pairs, counts: Counts, progress: Progress) -> None:
-    """Fit an adapter, in place, to make the encoder's embeddings the reader's: its linear map by least squares, then its hidden layer by
-    Adam at a rate that falls to zero. Tokens count by how often texts hold them, `counts [V]`.
-
-    Where all tokens count alike, a linear map leaves two fifths of the variance of what texts are made of (LOG.md).
-    """
-    weights, device = pairs.weights(counts), adapter.weight.device
-    weight, bias = linear_map(pairs, weights)
-    left = (pairs.targets - pairs.rows @ weight - bias).to(device)
-    with torch.no_grad():
-        adapter.weight.copy_(weight)
-        adapter.bias.copy_(bias)
-    rows, draws = pairs.rows.to(device), torch.Generator().manual_seed(0)
-    optimizer = torch.optim.Adam([*adapter.mix.parameters(), *adapter.residual.parameters()], TABLE_LR, fused=True)
-    for step in range(TABLE_STEPS):
-        for group in optimizer.param_groups:
-            group["lr"] = TABLE_LR * (1 - step / TABLE_STEPS)
-        drawn = torch.multinomial(weights, TABLE_ROWS, replacement=True, generator=draws).to(device)
-        loss = F.mse_loss(adapter.bent(rows[drawn]), left[drawn])
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        progress(step / TABLE_STEPS, "from one model's embeddings to another's")
+    return Adapter(weight, torch.zeros(reader.width), started / reader.rms, hidden, reader.rms).to(reader.device)

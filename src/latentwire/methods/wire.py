@@ -1,7 +1,7 @@
 """The full system as a method: text encoded once into fewer vectors, read by several frozen readers through adapters.
 
 context ─ encoder's windows ─▶ features ─ Latents ─▶ latents [M, d] ─ wire ─▶ latents ─ the reader's Adapter ─▶ prefix
-                                                                                     behind its task tokens
+                                                                             and Dictionary, behind its task tokens
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,10 +19,10 @@ from latentwire.errors import MethodError, WireError
 from latentwire.features import FeatureStore
 from latentwire.latent import Latent, expect_space
 from latentwire.methods import METHODS, AnswersByText, Counts, Method, Progress, Weights, id_tensor
-from latentwire.methods.adapter import Adapter, fit_tables, start_adapter
+from latentwire.methods.adapter import Adapter, start_adapter
 from latentwire.methods.company import Step, companions
+from latentwire.methods.dictionary import Dictionary
 from latentwire.methods.latents import Standard, as_received, space_of, start_latents
-from latentwire.methods.tables import Pairs, token_pairs
 from latentwire.reader import Prefix, Reader, Slot
 from latentwire.reader.load import open_reader
 from latentwire.wire_folder import WireFiles, WireReader, read_latents, read_wire, shortened, write_wire
@@ -73,17 +73,14 @@ class Wire(Method):
         self._step = Step()
         self._adapters = nn.ModuleDict()
         self._store: FeatureStore | None = None
-        self._pairs: dict[str, Pairs] = {}  # of adapters that are still to be fitted
+        self._dictionaries: dict[str, Dictionary] = {}  # of readers of other families
         self._hashed = ""
 
     def prepare(self, reader: Reader, counts: Counts, weights: Weights | None = None) -> None:
         """Start the latents, if this is the first reader, and the reader's adapter."""
         self._open(reader)
-        encoder, name = self.source.reader, reader.fingerprint
-        pairs = None if encoder.fingerprint == name else token_pairs(encoder, reader)
-        self._adapters[name] = start_adapter(encoder, reader, pairs, self.task_tokens, self.hidden)
-        if pairs is not None:
-            self._pairs[name] = pairs
+        width, dictionary = self.source.reader.width, self._dictionary(reader)
+        self._adapters[reader.fingerprint] = start_adapter(width, reader, dictionary, self.task_tokens, self.hidden)
 
     def encode(self, slots: Sequence[Slot], reader: Reader) -> list[Latent]:
         """Latents `[M, d]` of each slot's text; the reader does not matter."""
@@ -142,8 +139,7 @@ class Wire(Method):
         self._drawn = self.compressions[draw.choice(len(self.compressions), p=odds / odds.sum())]
 
     def gather(self, asked: AnswersByText, folder: Path, limit_bytes: int, progress: Progress) -> None:
-        """Learn which words are asked for, compute the features of all texts once, and keep both below `folder`; start new
-        adapters for readers of other families from the tokens that the texts hold."""
+        """Learn which words are asked for, compute the features of all texts once, and keep both below `folder`."""
         if self.latents_from is None:
             teach(self.source, asked, folder, progress)
             self._hashed = ""
@@ -154,8 +150,6 @@ class Wire(Method):
             standard = self._trained["latents"].get_submodule("standard")
             assert isinstance(standard, Standard)
             standard.measure(torch.cat([spans.states for spans in self._spans(windows[:MEASURED])]))
-        if self._pairs:
-            self._fit_new_adapters(windows, progress)
 
     def publish(self, folder: Path, readers: Sequence[Reader]) -> bool:
         """Write the wire's folder, rounded: the one that `latents_from` names with the readers added, or a new one."""
@@ -192,19 +186,9 @@ class Wire(Method):
             )
         self._trained.load_state_dict(dict(tensors))
         self._fresh, self._hashed = False, ""
-        self._pairs.clear()
         self._trained["latents"].to(self.source.reader.device)
         if reader is not None and reader.fingerprint in self._adapters:
             self._adapters[reader.fingerprint].to(reader.device)
-
-    def _fit_new_adapters(self, windows: Sequence[Window], progress: Progress) -> None:
-        """Fit adapters that were started for readers of other families to the tokens that windows hold, each once."""
-        counts = np.bincount(np.concatenate(list(windows)), minlength=self.source.reader.vocab_size)
-        for name, pairs in self._pairs.items():
-            adapter = self._adapters[name]
-            assert isinstance(adapter, Adapter)
-            fit_tables(adapter, pairs, counts, progress)
-        self._pairs.clear()
 
     def expect_served(self, compression: int) -> None:
         """Raise `MethodError` unless the wire serves a compression."""
@@ -272,8 +256,19 @@ class Wire(Method):
 
     def _moved(self, rows: Sequence[Tensor], reader: Reader) -> list[Tensor]:
         """Latents `[M, d]` as the reader's embeddings `[M, D]`."""
-        moved: Tensor = self.adapter(reader)(torch.cat(list(rows)).to(reader.device)).float()
+        latents = torch.cat(list(rows)).to(reader.device)
+        moved: Tensor = self.adapter(reader)(latents, self._dictionary(reader)).float()
         return list(moved.split([len(row) for row in rows]))
+
+    def _dictionary(self, reader: Reader) -> Dictionary | None:
+        """What tells a reader of another family which token a latent started from; None where latents are of no tokens, and for the
+        encoder's own model, whose tokens they are."""
+        encoder, name = self.source.reader, reader.fingerprint
+        if name == encoder.fingerprint or self.pooling == "queries":
+            return None
+        if name not in self._dictionaries:
+            self._dictionaries[name] = Dictionary(encoder, reader)
+        return self._dictionaries[name]
 
     def adapter(self, reader: Reader) -> Adapter:
         """The reader's own part; `MethodError` where there is none."""
