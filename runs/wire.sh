@@ -1,7 +1,8 @@
 #!/bin/sh
 # The wire's figures: DATA=<folder> [PARTS="..."] runs/wire.sh. A part goes on where it was stopped with RESUME=--resume. Parts:
-#   pretrain-facts, pretrain-real   wires/facts, which ships, and from it wires/real: PRETRAIN steps of 8 questions, and ANEW more for
-#                                   another adapter for Gemma, alone
+#   pretrain-facts                  wires/facts, which ships: PRETRAIN steps of 8 questions, and ANEW more for Gemma's adapter alone
+#   pretrain-real                   wires/real, from it: as many steps on Wikipedia, BRIDGE for another adapter for Gemma, MORE on
+#                                   Wikipedia and reddit
 #   llmlingua-facts, llmlingua-real the contexts of the next two as LLMLingua shortens them, in an environment of its own
 #   facts, real                     the whole ladder: STEPS more of 8 questions from those wires, tuned rungs trained as long;
 #                                   LLMLingua's rungs only where the part before ran
@@ -15,7 +16,9 @@ PARTS=${PARTS:-pretrain-facts pretrain-real llmlingua-facts llmlingua-real facts
 PRETRAIN=${PRETRAIN:-1800}
 STEPS=${STEPS:-100}
 ALONE=${ALONE:-200}
-ANEW=${ANEW:-600}
+ANEW=${ANEW:-400}
+BRIDGE=${BRIDGE:-120}
+MORE=${MORE:-1500}
 case "$PARTS" in *real* | *llmlingua* | *hotpotqa*) : "${DATA:?set DATA to the folder with the SQuAD-format files}" ;; esac
 FEW='[no context, full text, raw embeddings, wire 4x, wire 8x, wire 16x, "wire 4x, shuffled"]'
 LONG='[no context, full text, raw embeddings, "no context, tuned", "full text, tuned", wire 4x, wire 8x, wire 16x, "wire 4x, shuffled"]'
@@ -32,12 +35,10 @@ wire() { # name, then what latentwire takes
   fi
 }
 
-anew() { # run, rungs: another adapter for its wire's second reader, trained on latents that no longer change
+anew() { # run, steps, rungs: another adapter for its wire's second reader, trained on latents that no longer change
   if [ -z "${RESUME:-}" ] || [ ! -e "out/$1-gemma/report.html" ]; then
-    .venv/bin/latentwire attach "out/$1/wire" --reader gemma-3-270m name="$1-gemma" train.steps="$ANEW" eval.rungs="$2" \
-      "${RESUME:---force}"
+    .venv/bin/latentwire attach "out/$1/wire" --reader gemma-3-270m name="$1-gemma" train.steps="$2" eval.rungs="$3" "${RESUME:---force}"
   fi
-  collect "$1-gemma" pretrain-anew
 }
 
 ship() { # a run's wire, for those who do not train
@@ -51,11 +52,11 @@ collect() { # run, variant, then further arguments
   run=$1 variant=$2
   shift 2
   .venv/bin/python runs/collect.py "out/$run" --variant "$variant" "$@" \
-    --command "DATA=<folder> PRETRAIN=$PRETRAIN ANEW=$ANEW STEPS=$STEPS PARTS=$part runs/wire.sh"
+    --command "DATA=<folder> PARTS=$part runs/wire.sh"
 }
 
-further() { # how wires/real goes on from wires/facts
-  echo "train.start_from=wires/facts train.steps=$PRETRAIN train.batch_examples=8 train.micro_examples=4"
+further() { # wire, steps: training goes on from it
+  echo "train.start_from=$1 train.steps=$2 train.batch_examples=8 train.micro_examples=4"
 }
 
 ladder() { # facts or real: the recipe and what is changed in it
@@ -95,14 +96,18 @@ for part in $PARTS; do
       wire wires/facts recipes/wire_facts.yaml data.limit=$((PRETRAIN * 8)) train.steps="$PRETRAIN" train.batch_examples=8 data.eval_limit=100 \
         eval.max_new_tokens=16 eval.rungs="$BRIEF" verdict.measure=f1
       collect wires/facts pretrain
-      anew wires/facts "$BRIEF"
+      anew wires/facts "$ANEW" "$BRIEF"
+      collect wires/facts-gemma pretrain-anew
       ship facts
       ;;
     pretrain-real)
       # shellcheck disable=SC2046
-      wire wires/real recipes/wire.yaml "$WIKI" $(further) data.eval_limit=200 eval.rungs="$FEW"
+      wire wires/wiki recipes/wire.yaml "$WIKI" $(further wires/facts "$PRETRAIN") data.eval_limit=200 eval.rungs="$FEW"
+      collect wires/wiki pretrain-wiki
+      anew wires/wiki "$BRIDGE" "$FEW"
+      # shellcheck disable=SC2046
+      wire wires/real recipes/wire.yaml $(further out/wires/wiki/wire "$MORE") data.eval_limit=200 eval.rungs="$FEW"
       collect wires/real pretrain
-      anew wires/real "$FEW"
       ship real
       ;;
     llmlingua-facts | llmlingua-real)
