@@ -130,7 +130,10 @@ class Wire:
         """
         loaded = load_model(name, dtype=dtype)
         asked = self.files.reader(loaded.fingerprint, name)
-        return Reader(loaded.model, loaded.tokenizer, asked.name, Layout(asked.style, asked.shots), loaded.fingerprint)
+        layout = Layout(asked.style, asked.shots)
+        reader = Reader(loaded.model, loaded.tokenizer, asked.name, layout, loaded.fingerprint)
+        self.method.dictionary(reader)  # takes seconds: now, not while a first question waits
+        return reader
 
     def encode(self, texts: Sequence[str], compression: int | None = None, codec: str | None = None) -> list[Latent]:
         """One latent per text, `compression` times shorter than its tokens. No reader and no question is needed.

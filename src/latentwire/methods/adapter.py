@@ -1,7 +1,7 @@
 """`Adapter`: the receiver's trained half of a wire: latents as one reader's embeddings, behind its task tokens.
 
 latents [M, d] ─┬─ linear, and one hidden layer ──────▶ + ──▶ [M, D] x the reader's scale, behind task tokens [T, D]
-                └─ another family's: the dictionary ─▶ ┘
+                └─ another family's: the token itself ▶ ┘
 
 All that is trained is in units of the reader's own embeddings, so that one learning rate serves readers whose embeddings differ
 many times over in size.
@@ -12,7 +12,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from latentwire.methods import id_tensor
-from latentwire.methods.dictionary import Dictionary
 from latentwire.reader import Reader
 from latentwire.reader.prompts import INSTRUCTION
 
@@ -41,12 +40,11 @@ class Adapter(nn.Module):
         nn.init.zeros_(self.residual.weight)
         nn.init.zeros_(self.residual.bias)
 
-    def forward(self, latents: Tensor, dictionary: Dictionary | None = None) -> Tensor:
-        """Embeddings `[M, D]` of latents `[M, d]`, without the task tokens; a reader of another family needs its dictionary."""
+    def forward(self, latents: Tensor, told: Tensor | None = None) -> Tensor:
+        """Embeddings `[M, D]` of latents `[M, d]`, without the task tokens; beside those `[M, D]`, in the reader's units, that a reader
+        of another family is told."""
         moved: Tensor = latents @ self.weight + self.bias + self.residual(F.gelu(self.mix(latents)))
-        if dictionary is not None:
-            moved = moved + dictionary.spell(latents.detach())
-        return self.scale * moved
+        return self.scale * (moved if told is None else moved + told)
 
     def leading(self) -> Tensor:
         """Embeddings `[T, D]` of the task tokens."""
@@ -54,10 +52,9 @@ class Adapter(nn.Module):
 
 
 @torch.no_grad()
-def start_adapter(width: int, reader: Reader, dictionary: Dictionary | None, task_tokens: int, hidden: int) -> Adapter:
-    """An adapter that starts at what a latent of `width` started from itself: the token's embedding, which a dictionary looks up or, where
-    none is needed, the latent is."""
-    weight = torch.zeros(width, reader.width) if dictionary is not None else torch.eye(width, reader.width)
+def start_adapter(width: int, reader: Reader, told: bool, task_tokens: int, hidden: int) -> Adapter:
+    """An adapter that starts where a latent of `width` itself did, at a token's embedding: the latent is that, or the reader is told it."""
+    weight = torch.zeros(width, reader.width) if told else torch.eye(width, reader.width)
     ids = reader.prompter.slot(INSTRUCTION).ids
     started = reader.embed(id_tensor((ids * -(-task_tokens // len(ids)))[:task_tokens])).float()
     return Adapter(weight, torch.zeros(reader.width), started / reader.rms, hidden, reader.rms).to(reader.device)

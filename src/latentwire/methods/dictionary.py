@@ -38,7 +38,7 @@ class Dictionary:
             token: (theirs[text],) if text in theirs else reader.prompter.slot(text).ids for token, text in ours.items()
         }
         parts = [id_tensor(spelt.get(token, ())) for token in range(encoder.vocab_size)]
-        self.parts = pad_sequence(parts, batch_first=True, padding_value=ABSENT).to(reader.device)
+        self.parts = pad_sequence(parts, batch_first=True, padding_value=ABSENT)
         sizes = (self.parts != ABSENT).sum(dim=1)
         shared = int((sizes == 1).sum())
         if shared <= len(ours) // FEWEST:
@@ -46,7 +46,7 @@ class Dictionary:
                 f"expected a token of '{reader.name}' for more than one in {FEWEST} of the {len(ours)} of '{encoder.name}',"
                 f" got {shared}; choose a reader with a vocabulary of the same script"
             )
-        self.reader, self.weight = reader, encoder.model.get_input_embeddings().weight  # not a copy: it may be large
+        self.weight = encoder.model.get_input_embeddings().weight  # not a copy: it may be large
         some = id_tensor(list(spelt))[:1]
         scale = float(encoder.embed(some).norm() / self.weight[some].norm())  # some models scale what they look up
         self.unit = encoder.rms / scale
@@ -54,16 +54,16 @@ class Dictionary:
         self.halves = torch.where(sizes.to(lengths.device) > 0, lengths / 2, torch.inf)
 
     @torch.no_grad()
-    def spell(self, latents: Tensor) -> Tensor:
+    def spell(self, latents: Tensor, reader: Reader) -> Tensor:
         """The reader's embeddings `[M, D]` of the texts that latents `[M, d]` are nearest to (the mean, where several tokens spell one), in
         units of the reader's root mean square; no gradient passes."""
         found = torch.cat([self._nearest(some) for some in latents.to(self.weight.device).split(LATENTS_AT_ONCE)])
-        parts = self.parts[found.to(self.parts.device)]
+        parts = self.parts[found.cpu()].to(reader.device)
         there = parts != ABSENT
         whose = there.nonzero()[:, 0]
-        sums = torch.zeros(len(parts), self.reader.width, device=parts.device)
-        sums.index_add_(0, whose, self.reader.embed(parts[there]).float())
-        return sums / there.sum(dim=1, keepdim=True) / self.reader.rms
+        sums = torch.zeros(len(parts), reader.width, device=parts.device)
+        sums.index_add_(0, whose, reader.embed(parts[there]).float())
+        return sums / there.sum(dim=1, keepdim=True) / reader.rms
 
     def _nearest(self, latents: Tensor) -> Tensor:
         """The token that each latent is nearest to, `[M]`: the largest product, less half of the squared length."""

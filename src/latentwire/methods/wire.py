@@ -79,8 +79,8 @@ class Wire(Method):
     def prepare(self, reader: Reader, counts: Counts, weights: Weights | None = None) -> None:
         """Start the latents, if this is the first reader, and the reader's adapter."""
         self._open(reader)
-        width, dictionary = self.source.reader.width, self._dictionary(reader)
-        self._adapters[reader.fingerprint] = start_adapter(width, reader, dictionary, self.task_tokens, self.hidden)
+        width, told = self.source.reader.width, self.dictionary(reader) is not None
+        self._adapters[reader.fingerprint] = start_adapter(width, reader, told, self.task_tokens, self.hidden)
 
     def encode(self, slots: Sequence[Slot], reader: Reader) -> list[Latent]:
         """Latents `[M, d]` of each slot's text; the reader does not matter."""
@@ -257,10 +257,12 @@ class Wire(Method):
     def _moved(self, rows: Sequence[Tensor], reader: Reader) -> list[Tensor]:
         """Latents `[M, d]` as the reader's embeddings `[M, D]`."""
         latents = torch.cat(list(rows)).to(reader.device)
-        moved: Tensor = self.adapter(reader)(latents, self._dictionary(reader)).float()
+        dictionary = self.dictionary(reader)
+        told = None if dictionary is None else dictionary.spell(latents, reader)
+        moved: Tensor = self.adapter(reader)(latents, told).float()
         return list(moved.split([len(row) for row in rows]))
 
-    def _dictionary(self, reader: Reader) -> Dictionary | None:
+    def dictionary(self, reader: Reader) -> Dictionary | None:
         """What tells a reader of another family which token a latent started from; None where latents are of no tokens, and for the
         encoder's own model, whose tokens they are."""
         encoder, name = self.source.reader, reader.fingerprint
