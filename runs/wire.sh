@@ -1,8 +1,7 @@
 #!/bin/sh
 # The wire's figures: DATA=<folder> [PARTS="..."] runs/wire.sh. A part goes on where it was stopped with RESUME=--resume. Parts:
-#   pretrain-facts                  wires/facts, which ships: PRETRAIN steps of 8 questions, and ANEW more for Gemma's adapter alone
-#   pretrain-real                   wires/real, from it: as many steps on Wikipedia, BRIDGE for another adapter for Gemma, MORE on
-#                                   Wikipedia and reddit
+#   pretrain-facts, pretrain-real   wires/facts, which ships, and from it wires/real: PRETRAIN steps of 8 questions with both readers (on
+#                                   Wikipedia alone), some for another adapter for Gemma alone, then more with both (on reddit too)
 #   llmlingua-facts, llmlingua-real the contexts of the next two as LLMLingua shortens them, in an environment of its own
 #   facts, real                     the whole ladder: STEPS more of 8 questions from those wires, tuned rungs trained as long;
 #                                   LLMLingua's rungs only where the part before ran
@@ -16,9 +15,6 @@ PARTS=${PARTS:-pretrain-facts pretrain-real llmlingua-facts llmlingua-real facts
 PRETRAIN=${PRETRAIN:-1800}
 STEPS=${STEPS:-100}
 ALONE=${ALONE:-200}
-ANEW=${ANEW:-400}
-BRIDGE=${BRIDGE:-120}
-MORE=${MORE:-1500}
 case "$PARTS" in *real* | *llmlingua* | *hotpotqa*) : "${DATA:?set DATA to the folder with the SQuAD-format files}" ;; esac
 FEW='[no context, full text, raw embeddings, wire 4x, wire 8x, wire 16x, "wire 4x, shuffled"]'
 LONG='[no context, full text, raw embeddings, "no context, tuned", "full text, tuned", wire 4x, wire 8x, wire 16x, "wire 4x, shuffled"]'
@@ -93,20 +89,24 @@ versus() { # variant, margin, tested runs, then reference runs
 for part in $PARTS; do
   case "$part" in
     pretrain-facts)
-      wire wires/facts recipes/wire_facts.yaml data.limit=$((PRETRAIN * 8)) train.steps="$PRETRAIN" train.batch_examples=8 data.eval_limit=100 \
-        eval.max_new_tokens=16 eval.rungs="$BRIEF" verdict.measure=f1
+      few='data.eval_limit=100 eval.max_new_tokens=16 verdict.measure=f1'
+      # shellcheck disable=SC2086
+      wire wires/facts-first recipes/wire_facts.yaml data.limit=$((PRETRAIN * 8)) train.steps="$PRETRAIN" train.batch_examples=8 $few eval.rungs="$BRIEF"
+      collect wires/facts-first pretrain-first
+      anew wires/facts-first 400 "$BRIEF"
+      collect wires/facts-first-gemma pretrain-anew
+      # shellcheck disable=SC2046,SC2086
+      wire wires/facts recipes/wire_facts.yaml $(further out/wires/facts-first/wire 600) data.limit=4800 data.seed=3 $few eval.rungs="$BRIEF"
       collect wires/facts pretrain
-      anew wires/facts "$ANEW" "$BRIEF"
-      collect wires/facts-gemma pretrain-anew
       ship facts
       ;;
     pretrain-real)
       # shellcheck disable=SC2046
       wire wires/wiki recipes/wire.yaml "$WIKI" $(further wires/facts "$PRETRAIN") data.eval_limit=200 eval.rungs="$FEW"
       collect wires/wiki pretrain-wiki
-      anew wires/wiki "$BRIDGE" "$FEW"
+      anew wires/wiki 120 "$FEW"
       # shellcheck disable=SC2046
-      wire wires/real recipes/wire.yaml $(further out/wires/wiki/wire "$MORE") data.eval_limit=200 eval.rungs="$FEW"
+      wire wires/real recipes/wire.yaml $(further out/wires/wiki/wire 1500) data.eval_limit=200 eval.rungs="$FEW"
       collect wires/real pretrain
       ship real
       ;;
