@@ -3,7 +3,8 @@
 training texts, each with its answers ─ encoder ─▶ words' features [N, F], asked [N] ─▶ Keeper, kept on disk for the next training
 
 How many words it takes depends on the texts: twice as many are read each time, as long as the words of texts that were held out are told
-apart better for it.
+apart better for it. What was learnt before stays as it is unless theirs are told apart better by what these texts add: a few questions about
+each text mark too few of the words that could be asked for.
 """
 
 import copy
@@ -25,6 +26,7 @@ from latentwire.keeper import SHRINKAGE, Keeper
 from latentwire.reader import Reader
 from latentwire.surprise import words_of
 
+REVISION = 2  # of how it learns: what another revision kept on disk is left there
 WORDS = 32768  # that are learnt from at first
 MOST_VALUES = 2**29  # of features that are held: 1 GiB
 HELD_OUT = 8  # one window of so many judges what was learnt from the others
@@ -38,11 +40,12 @@ def teach(
 ) -> None:
     """Let the encoder's keeper learn from texts and the answers to what was asked about them, in this order.
 
-    What was learnt so from the same texts is taken from `folder`. With too few words that were asked for the keeper stays as it is.
+    What was learnt so from the same texts is taken from `folder`. With too few words that were asked for, or when it would rank words of
+    held-out texts no better than it does, the keeper stays as it is.
     """
     texts = {text: sorted(set(answers)) for text, answers in asked.items()}
     windows = [(window, texts[text]) for text in texts for window in encoder.windows(text)]
-    known = [encoder.features, WORDS, MOST_VALUES, HELD_OUT, LEAST_GAIN, SHRINKAGE, list(texts.items())]
+    known = [REVISION, encoder.features, WORDS, MOST_VALUES, HELD_OUT, LEAST_GAIN, SHRINKAGE, list(texts.items())]
     digest = hashlib.sha256(json.dumps(known).encode()).hexdigest()[:16]
     path = folder / f"{encoder.identity}-{digest}.safetensors"
     try:
@@ -74,7 +77,8 @@ def words_asked(reader: Reader, window: Window, word: Tensor, answers: Iterable[
 def _learn(
     encoder: Encoder, windows: Sequence[tuple[Window, Sequence[str]]], progress: Callable[[float, str], None]
 ) -> None:
-    """Read the first windows, as many as it takes, and let the keeper learn from their words."""
+    """Read the first windows, as many as it takes, and let the keeper learn from their words if that is a gain."""
+    keeper = encoder.keeper
     features: list[Tensor] = []
     found: list[Tensor] = []
     due, before = WORDS, -math.inf
@@ -87,11 +91,15 @@ def _learn(
         if count * features[0].shape[1] >= MOST_VALUES:
             break
         if count >= due and start + WINDOWS_AT_ONCE < len(windows):
-            ranked = _ranked(encoder.keeper, features, found)
+            ranked = _ranked(_learner(keeper, features, found), features, found)
             if ranked - before < LEAST_GAIN:
                 break
             due, before = 2 * due, ranked
-    _taught(encoder.keeper, features, found)
+    if keeper.learnt:
+        gained = _ranked(_learner(keeper, features, found), features, found) - _ranked(keeper, features, found)
+        if not gained >= LEAST_GAIN:  # nor where neither could be ranked
+            return
+    _taught(keeper, features, found)
 
 
 @torch.no_grad()
@@ -102,17 +110,21 @@ def _words(encoder: Encoder, windows: Sequence[tuple[Window, Sequence[str]]]) ->
         yield features.to(torch.bfloat16), words_asked(encoder.reader, window, seen.word, answers)
 
 
-def _ranked(keeper: Keeper, features: Sequence[Tensor], found: Sequence[Tensor]) -> float:
-    """How likely a word that was asked for ranks above one that was not (the area under the ROC curve), in every so manyth window,
-    for one who learns from the others; below all else while those are too few to learn from, or there is nothing to rank."""
+def _learner(keeper: Keeper, features: Sequence[Tensor], found: Sequence[Tensor]) -> Keeper | None:
+    """The keeper as it would be after learning from all but every so manyth window; None where those are too few."""
     learner = copy.deepcopy(keeper)
     rest = [place for place in range(len(found)) if place % HELD_OUT]
+    return learner if _taught(learner, [features[place] for place in rest], [found[place] for place in rest]) else None
+
+
+def _ranked(keeper: Keeper | None, features: Sequence[Tensor], found: Sequence[Tensor]) -> float:
+    """How likely a word that was asked for ranks above one that was not (the area under the ROC curve), in every so manyth window;
+    below all else without a keeper, or where there is nothing to rank."""
     asked = torch.cat(list(found[::HELD_OUT]))
     positive, negative = int(asked.sum()), int((~asked).sum())
-    taught = _taught(learner, [features[place] for place in rest], [found[place] for place in rest])
-    if not (taught and positive and negative):
+    if keeper is None or not (positive and negative):
         return -math.inf
-    order = learner(torch.cat(list(features[::HELD_OUT])).float()).argsort()
+    order = keeper(torch.cat(list(features[::HELD_OUT])).float()).argsort()
     ranks = asked[order].nonzero()[:, 0].double() + 1
     return float((ranks.sum() - positive * (positive + 1) / 2) / (positive * negative))
 
