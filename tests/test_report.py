@@ -204,6 +204,23 @@ def test_chart_escapes_names_and_never_reads_them_as_formulas() -> None:
     assert "&lt;b&gt; $x_1$ &amp; co</text>" in svg
 
 
+@pytest.mark.parametrize(("share", "named"), [(0.4, "Share of the gap"), (None, "NLL of the answers")])
+def test_learning_curve_is_of_the_share_where_there_is_one_else_of_the_likelihood(
+    run: Path, share: float | None, named: str
+) -> None:
+    point = {"reader": "tiny", "rung": TRAINED, "answer_nll": 2.5} | ({} if share is None else {"share_of_gap": share})
+    write_lines(run / "curve.jsonl", [{**point, "examples": examples} for examples in (100, 200)])
+    html = write_report(run).read_text(encoding="utf-8")
+    assert f"{named} against training examples seen, tiny." in html
+    assert html.count("against training examples seen") == 1
+
+
+def test_positions_are_drawn_where_they_are_saved(run: Path, tmp_path: Path) -> None:
+    shorter = make_run(tmp_path / "shorter", num_positions=75.0)
+    drawn = ["F1 against reader positions" in write_report(one).read_text(encoding="utf-8") for one in (run, shorter)]
+    assert drawn == [False, True]
+
+
 def test_long_log_becomes_a_short_curve_and_gaps_stay_gaps() -> None:
     steps = list(range(100_000))
     svg = lines_chart(

@@ -51,7 +51,8 @@ class CurvePoint:
     reader: str
     rung: str
     examples: int
-    share: float
+    answer_nll: float
+    share: float | None  # of the gap; none in a run without tuned rungs
 
 
 @dataclass(frozen=True)
@@ -182,10 +183,10 @@ def _curve(path: Path) -> tuple[CurvePoint, ...]:
             reader=_field(line, "reader", str, where, AGAIN_EVAL),
             rung=_field(line, "rung", str, where, AGAIN_EVAL),
             examples=_field(line, "examples", int, where, AGAIN_EVAL),
-            share=float(_field(line, "share_of_gap", (float, int), where, AGAIN_EVAL)),
+            answer_nll=float(_field(line, "answer_nll", (float, int), where, AGAIN_EVAL)),
+            share=None if line.get("share_of_gap") is None else _field(line, "share_of_gap", float, where, AGAIN_EVAL),
         )
         for where, line in found
-        if line.get("share_of_gap") is not None
     )
 
 

@@ -157,8 +157,9 @@ def _ladder_section(rows: Sequence[Row], row: Row) -> Section:
 
 
 def _position_charts(rows: Sequence[Row], row: Row) -> list[Chart]:
-    """F1 against reader positions, a chart for each reader, where rungs differ in positions."""
-    if row.share_of_gap is None:
+    """F1 against reader positions, a chart for each reader, where what is judged takes others than the text."""
+    raw = _raw_row(rows, row)
+    if raw is None or row.num_positions == raw.num_positions:
         return []
     charts = []
     for place, own in enumerate(by_reader([other for other in rows if other.scope == row.scope])):
@@ -171,10 +172,14 @@ def _position_charts(rows: Sequence[Row], row: Row) -> list[Chart]:
 
 
 def _price_section(rows: Sequence[Row], row: Row) -> Section:
+    return Section("prices", "Prices", (price_sentence(row, _raw_row(rows, row)),), tables=(price_table(rows, row),))
+
+
+def _raw_row(rows: Sequence[Row], row: Row) -> Row | None:
+    """The raw-embedding rung on the same questions."""
     groups = ("scope", "reader", "dataset", "split", "seed")
     like = [other for other in rows if all(getattr(other, name) == getattr(row, name) for name in groups)]
-    raw = next((other for other in like if other.rung == RAW), None)
-    return Section("prices", "Prices", (price_sentence(row, raw),), tables=(price_table(rows, row),))
+    return next((other for other in like if other.rung == RAW), None)
 
 
 def _quality_section(rows: Sequence[Row], row: Row) -> list[Section]:
@@ -203,17 +208,20 @@ def _loss_section(log: Sequence[LogRecord]) -> list[Section]:
 
 
 def _curve_section(curve: Sequence[CurvePoint]) -> list[Section]:
-    """Share of the gap against training examples, a chart for each reader."""
+    """Against training examples, a chart for each reader: the share of the gap or, where there is none, the answers' NLL."""
     charts = []
+    shared = any(point.share is not None for point in curve)
+    label, what = ("share of the gap", "Share of the gap") if shared else ("NLL, nats a token", "NLL of the answers")
     for place, reader in enumerate(dict.fromkeys(point.reader for point in curve)):
         own = [point for point in curve if point.reader == reader]
         seen = sorted({point.examples for point in own})
-        shares = {
-            rung: [next((p.share for p in own if (p.rung, p.examples) == (rung, size)), float("nan")) for size in seen]
-            for rung in dict.fromkeys(point.rung for point in own)
-        }
-        svg = lines_chart(seen, shares, f"curve-{place}", "share of the gap", "training example")
-        charts.append(Chart(f"Share of the gap against training examples seen, {reader}.", svg))
+        found = {(point.rung, point.examples): point.share if shared else point.answer_nll for point in own}
+        lines: dict[str, list[float]] = {}
+        for rung in dict.fromkeys(point.rung for point in own):
+            values = [found.get((rung, size)) for size in seen]
+            lines[rung] = [float("nan") if value is None else value for value in values]
+        svg = lines_chart(seen, lines, f"curve-{place}", label, "training example")
+        charts.append(Chart(f"{what} against training examples seen, {reader}.", svg))
     return [Section("curve", "Learning curves", charts=tuple(charts))] if charts else []
 
 
