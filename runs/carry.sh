@@ -2,7 +2,7 @@
 # A run whose training is done and whose evaluation is not, as one small file that goes to another machine and on there:
 # DATA=<folder> runs/carry.sh pack NAME | unpack NAME. What resumes in out/NAME needs no checkpoint and no stages of the wire;
 # without those its learning curve holds the end alone. Its weights are those of the published wire, which is in the file.
-# PARTS=... RESUME=--resume runs/wire.sh then goes on.
+# Learned queries, too large to go along, are trained again. PARTS=... RESUME=--resume runs/wire.sh then goes on.
 set -eu
 cd "$(dirname "$0")/.."
 : "${DATA:?set DATA to the folder with the SQuAD-format files}"
@@ -12,7 +12,7 @@ case $1 in
     copy=$(mktemp -d)
     trap 'rm -rf "$copy"' EXIT
     mkdir -p "$copy/$name" "$(dirname "$packed")"
-    (cd "out/$name" && tar c --exclude=checkpoint.pt --exclude='./stage-*' --exclude=./weights.safetensors --exclude=.lock .) | tar x -C "$copy/$name"
+    (cd "out/$name" && tar c --exclude=checkpoint.pt --exclude='./stage-*' --exclude='./tuned/learned-queries*' --exclude=./weights.safetensors --exclude=.lock .) | tar x -C "$copy/$name"
     find "$copy" -name recipe.yaml -exec sed -i "s|$DATA/|\$DATA/|" {} +
     tar cJf "$packed" -C "$copy" "$name"
     ;;
