@@ -89,14 +89,14 @@ versus() { # variant, margin, tested runs, then reference runs
 for part in $PARTS; do
   case "$part" in
     pretrain-facts)
-      few='data.eval_limit=100 eval.max_new_tokens=16 verdict.measure=f1'
+      short='data.eval_limit=100 eval.max_new_tokens=16 verdict.measure=f1'
       # shellcheck disable=SC2086
-      wire wires/facts-first recipes/wire_facts.yaml data.limit=$((PRETRAIN * 8)) train.steps="$PRETRAIN" train.batch_examples=8 $few eval.rungs="$BRIEF"
+      wire wires/facts-first recipes/wire_facts.yaml data.limit=$((PRETRAIN * 8)) train.steps="$PRETRAIN" train.batch_examples=8 $short eval.rungs="$BRIEF"
       collect wires/facts-first pretrain-first
       anew wires/facts-first 400 "$BRIEF"
       collect wires/facts-first-gemma pretrain-anew
       # shellcheck disable=SC2046,SC2086
-      wire wires/facts recipes/wire_facts.yaml $(further out/wires/facts-first/wire 600) data.limit=4800 data.seed=3 $few eval.rungs="$BRIEF"
+      wire wires/facts recipes/wire_facts.yaml $(further out/wires/facts-first/wire 600) data.limit=4800 data.seed=3 $short eval.rungs="$BRIEF"
       collect wires/facts pretrain
       ship facts
       ;;

@@ -29,8 +29,8 @@ def asked_of(split, count):
     return asked
 
 
-def verbs_of(asked):
-    """Other words of the same texts as what is asked for: those in small letters, of more than four."""
+def lowercase_words_of(asked):
+    """Texts of which other words are asked for than names and numbers."""
     return {text: [word for word in text.split() if word.islower() and len(word) > 4] for text in asked}
 
 
@@ -85,7 +85,7 @@ def test_what_was_learnt_is_kept_on_disk_and_named_in_the_features(tmp_path):
     path.write_bytes(b"damaged")
     teach(third, asked, tmp_path, silent)
     assert third.features == one.features
-    teach(third, verbs_of(asked_of("heldout", 400)), tmp_path, silent)
+    teach(third, lowercase_words_of(asked_of("heldout", 400)), tmp_path, silent)
     assert third.features != one.features
 
 
@@ -142,7 +142,7 @@ def test_a_wire_that_learns_further_learns_what_is_asked_for_anew_and_attaching_
     attached.prepare(reader, None)
     assert further.source.features == attached.source.features == method.source.features
     for one in (further, attached):
-        one.gather(verbs_of(asked_of("heldout", 400)), tmp_path / "later", 64 * MIB, silent)
+        one.gather(lowercase_words_of(asked_of("heldout", 400)), tmp_path / "later", 64 * MIB, silent)
     assert attached.source.features == method.source.features != further.source.features
 
 

@@ -81,11 +81,12 @@ def _learn(
     keeper = encoder.keeper
     features: list[Tensor] = []
     found: list[Tensor] = []
-    due, before = WORDS, -math.inf
+    due, before, ranked = WORDS, -math.inf, None
     for start in range(0, len(windows), WINDOWS_AT_ONCE):
         for part, asked in _words(encoder, windows[start : start + WINDOWS_AT_ONCE]):
             features.append(part)
             found.append(asked)
+        ranked = None  # not yet with these
         count = sum(map(len, found))
         progress(0.0, f"which words are asked for: {count} words")
         if count * features[0].shape[1] >= MOST_VALUES:
@@ -96,8 +97,9 @@ def _learn(
                 break
             due, before = 2 * due, ranked
     if keeper.learnt:
-        gained = _ranked(_learner(keeper, features, found), features, found) - _ranked(keeper, features, found)
-        if not gained >= LEAST_GAIN:  # nor where neither could be ranked
+        if ranked is None:
+            ranked = _ranked(_learner(keeper, features, found), features, found)
+        if not ranked - _ranked(keeper, features, found) >= LEAST_GAIN:  # nor where neither could be ranked
             return
     _taught(keeper, features, found)
 

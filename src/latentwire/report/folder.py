@@ -183,11 +183,15 @@ def _curve(path: Path) -> tuple[CurvePoint, ...]:
             reader=_field(line, "reader", str, where, AGAIN_EVAL),
             rung=_field(line, "rung", str, where, AGAIN_EVAL),
             examples=_field(line, "examples", int, where, AGAIN_EVAL),
-            answer_nll=float(_field(line, "answer_nll", (float, int), where, AGAIN_EVAL)),
-            share=None if line.get("share_of_gap") is None else _field(line, "share_of_gap", float, where, AGAIN_EVAL),
+            answer_nll=_number(line, "answer_nll", where),
+            share=_number(line, "share_of_gap", where) if line.get("share_of_gap") is not None else None,
         )
         for where, line in found
     )
+
+
+def _number(line: Mapping[str, object], name: str, where: str) -> float:
+    return float(_field(line, name, (float, int), where, AGAIN_EVAL))
 
 
 def _prediction(line: Mapping[str, object], where: str) -> Prediction:
