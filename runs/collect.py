@@ -1,12 +1,13 @@
 """Turn run folders into committed result files: results/<dataset>/<method>--<variant>.json.
 
     python runs/collect.py RUN_FOLDER [...] --variant NAME --command "the command that made them" [--paired]
-        [--target "wire 4x=0.60" ...]
+        [--target "wire 4x=0.60" ...] [--gap RUN_FOLDER]
 
 One file holds the rows of all given runs (seeds, readers), what trained them and where. Idempotent: the same folders
 give the same bytes. The folder in the environment variable DATA is written as $DATA: a figure names no machine's paths.
 `--paired` compares what each run trained with the first run's, and with raw embeddings, question by question. `--target` sets
-the share of the gap that a rung is to reach; its rows then say whether they do.
+the share of the gap that a rung is to reach; its rows then say whether they do. `--gap` names the run whose tuned rungs say, for the
+same questions, what share of the gap each point of a learning curve is that was made without tuned rungs.
 """
 
 import argparse
@@ -21,6 +22,7 @@ import yaml
 from latentwire.metrics import Interval, PairedBootstrap
 
 ROOT = Path(__file__).parent.parent
+GAP = ("no context, tuned", "full text", "full text, tuned")  # the floor, then what is the ceiling where it is better
 
 
 def rounded(value: Any) -> Any:
@@ -66,6 +68,30 @@ def judge(rows: list[dict[str, Any]], targets: list[str]) -> None:
             raise SystemExit(f"expected --target as 'rung=share' with a rung of the runs, got '{rung}{equals}{target}'")
         for row in found:
             row["target_met"] = row["share_of_gap"] is not None and row["share_of_gap"] >= float(target)
+
+
+def share_curve(curve: list[dict[str, Any]], folder: Path) -> None:
+    """Write `share_of_gap` into a curve's points: from no context to text, as another run's rungs answered the same questions."""
+    lines = _lines(folder / "predictions.jsonl")
+    for point in curve:
+        here = [line for line in lines if line["reader"] == point["reader"]]
+        asked = list(dict.fromkeys(line["id"] for line in here))[: point["n"]]
+        found = {name: [line for line in here if line["rung"] == name and line["id"] in asked] for name in GAP}
+        if any(len(kept) != point["n"] for kept in found.values()):
+            raise SystemExit(
+                f"expected {', '.join(GAP)} for {point['n']} questions in {folder}, got fewer; give a whole ladder"
+            )
+        floor, *ceilings = (float(np.mean([line["f1"] for line in kept])) for kept in found.values())
+        point["share_of_gap"] = (point["f1"] - floor) / (max(ceilings) - floor)
+
+
+def same_questions(folders: list[Path], other: Path) -> None:
+    """Stop unless the runs' questions are the other run's first."""
+    (asked, *rest) = (
+        list(dict.fromkeys(line["id"] for line in _lines(one / "predictions.jsonl"))) for one in [other, *folders]
+    )
+    if any(one != asked[: len(one)] for one in rest):
+        raise SystemExit(f"expected the first questions of {other} in the runs, got others; evaluate them alike")
 
 
 def paired(folders: list[Path], scope: str) -> list[dict[str, Any]]:
@@ -121,12 +147,19 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=ROOT / "results")
     parser.add_argument("--paired", action="store_true")
     parser.add_argument("--target", action="append", default=[])
+    parser.add_argument("--gap", type=Path)
     arguments = parser.parse_args()
     result = collect(arguments.folders, arguments.command)
     if arguments.paired:
         scopes = dict.fromkeys(row["scope"] for row in result["rows"] if row["trained"])
         result["meta"]["paired"] = [pair for scope in scopes for pair in paired(arguments.folders, scope)]
     judge(result["rows"], arguments.target)
+    if arguments.gap is not None:
+        same_questions(arguments.folders, arguments.gap)
+        share_curve(result["meta"].get("curve", []), arguments.gap)
+        result["meta"]["gap"] = (
+            f"of the learning curve: the tuned rungs of run '{arguments.gap.name}' on the same questions"
+        )
     dataset, method = result["rows"][0]["dataset"], result["meta"]["recipes"][0]["method"]["name"]
     path = arguments.results / dataset / f"{method}--{arguments.variant}.json"
     path.parent.mkdir(parents=True, exist_ok=True)

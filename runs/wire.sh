@@ -127,6 +127,9 @@ for part in $PARTS; do
       # shellcheck disable=SC2046
       wire wire $(ladder real) eval.rungs="[$(lingua real)]"
       collect wire ladder --target "wire 4x=0.60" --target "wire 8x=0.45"
+      if [ -e out/wires/real ]; then # the curve of its pretraining, as shares of the gap
+        part='"pretrain-real real"' && collect wires/real pretrain --gap out/wire
+      fi
       ;;
     dedicated)
       # shellcheck disable=SC2086

@@ -240,3 +240,25 @@ def test_collecting_twice_gives_the_same_bytes(tmp_path):
     assert one == two
     assert one["rows"][0]["f1"] == 0.123457
     assert one["train"] == [{"train_seconds": 1.23457}]
+
+
+def test_a_curve_without_tuned_rungs_gets_its_shares_from_a_ladder_of_the_same_questions(tmp_path):
+    ladder, short = tmp_path / "ladder", tmp_path / "short"
+    scores = {"no context, tuned": (0.0, 0.2, 0.9), "full text": (0.4, 0.4, 0.9), "full text, tuned": (0.5, 0.7, 0.9)}
+    for folder, size in ((ladder, 3), (short, 2)):
+        folder.mkdir()
+        lines = [
+            {"reader": "r", "rung": rung, "id": f"q{place}", "f1": f1}
+            for rung, values in scores.items()
+            for place, f1 in enumerate(values[:size])
+        ]
+        (folder / "predictions.jsonl").write_text("\n".join(json.dumps(line) for line in lines))
+    collect = runpy.run_path(str(ROOT / "runs" / "collect.py"))
+    curve = [{"reader": "r", "n": 2, "f1": f1} for f1 in (0.1, 0.35, 0.6)]
+    collect["same_questions"]([short], ladder)
+    collect["share_curve"](curve, ladder)
+    assert [point["share_of_gap"] for point in curve] == pytest.approx([0.0, 0.5, 1.0])
+    with pytest.raises(SystemExit, match="for 4 questions"):
+        collect["share_curve"]([{"reader": "r", "n": 4, "f1": 0.1}], ladder)
+    with pytest.raises(SystemExit, match="got others"):
+        collect["same_questions"]([ladder], short)

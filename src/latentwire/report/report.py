@@ -16,7 +16,7 @@ NUM_ANSWERS = 10
 
 HEADLINES: Mapping[Outcome, str] = {
     "target": "Target reached",
-    "success": "Success",
+    "success": "Success, short of the target",
     "inconclusive": "Inconclusive",
     "failure": "Failure",
     "reader too weak": "Reader too weak",
