@@ -130,6 +130,21 @@ def test_no_drawer_for_odds_and_ends():
     assert not {path.stem for path in FILES} & {"utils", "helpers", "common", "misc", "v2", "legacy"}
 
 
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "nowhere.yaml"], ["inspect", "nowhere.lw"]], ids=" ".join)
+def test_help_and_mistakes_are_told_before_torch_is_imported(arguments):
+    code = (
+        "import sys\n"
+        "from latentwire.cli import main\n"
+        "try:\n"
+        "    main()\n"
+        "except SystemExit:\n"
+        "    print('told' if {'torch', 'transformers', 'matplotlib'}.isdisjoint(sys.modules) else 'late')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines()[-1:] == ["told"], done.stderr
+    assert "Usage" in done.stdout or "error: " in done.stderr
+
+
 def test_what_a_client_needs_imports_neither_torch_nor_transformers():
     code = (
         "import sys\n"

@@ -11,7 +11,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from latentwire import cli
+from latentwire import cli, climb
+from latentwire.config import combinations
 from latentwire.errors import RecipeError
 from latentwire.report.rows import Row
 from latentwire.runs import Run
@@ -39,8 +40,8 @@ def recipe(tmp_path_factory):
 def measured(monkeypatch):
     """Names of the rungs in the order in which they are measured."""
     names = []
-    run = cli.climb.Evaluator.run
-    monkeypatch.setattr(cli.climb.Evaluator, "run", lambda self, *rest: names.append(rest[0]) or run(self, *rest))
+    run = climb.Evaluator.run
+    monkeypatch.setattr(climb.Evaluator, "run", lambda self, *rest: names.append(rest[0]) or run(self, *rest))
     return names
 
 
@@ -101,7 +102,7 @@ def test_evaluation_goes_on_after_the_rungs_it_finished(recipe, tmp_path, capsys
     expected = (folder / "predictions.jsonl").read_text()
     with pytest.MonkeyPatch.context() as patch:
         calls = []
-        run = cli.climb.Evaluator.run
+        run = climb.Evaluator.run
 
         def stop_at_third(self, name, method, scope):
             calls.append(name)
@@ -109,10 +110,10 @@ def test_evaluation_goes_on_after_the_rungs_it_finished(recipe, tmp_path, capsys
                 raise KeyboardInterrupt
             return run(self, name, method, scope)
 
-        patch.setattr(cli.climb.Evaluator, "run", stop_at_third)
+        patch.setattr(climb.Evaluator, "run", stop_at_third)
         assert call(capsys, "eval", recipe, small, "--out", tmp_path, "--force")[0] == 130
         calls.clear()
-        patch.setattr(cli.climb.Evaluator, "run", lambda self, *rest: calls.append(rest[0]) or run(self, *rest))
+        patch.setattr(climb.Evaluator, "run", lambda self, *rest: calls.append(rest[0]) or run(self, *rest))
         assert call(capsys, "eval", recipe, small, "--out", tmp_path, "--force")[0] == 0
         assert len(calls) == 2 * 4 - 2
     assert (folder / "predictions.jsonl").read_text() == expected
@@ -339,11 +340,11 @@ def test_models_and_doctor_print_tables_for_people(capsys):
 
 def test_grid_entry_without_values_is_refused():
     with pytest.raises(RecipeError, match="key=value"):
-        cli.combinations(["train.lr"])
+        combinations(["train.lr"])
 
 
 def test_grid_is_the_product_of_its_axes():
-    assert cli.combinations(["a=1,2", "b=3"]) == [["a=1", "b=3"], ["a=2", "b=3"]]
+    assert combinations(["a=1,2", "b=3"]) == [["a=1", "b=3"], ["a=2", "b=3"]]
 
 
 def test_training_starts_from_the_weights_of_an_earlier_run(recipe, tmp_path, capsys):

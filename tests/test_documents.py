@@ -7,8 +7,9 @@ import sys
 import pytest
 
 import latentwire as lw
-from latentwire.documents import encode_documents, read_messages
+from latentwire.documents import encode_documents
 from latentwire.errors import DataError, MethodError, SignatureError
+from latentwire.latent_files import read_messages
 from test_cli import call
 from test_wire_folder import QUESTION, TEXT
 

@@ -92,7 +92,7 @@ def test_whole_recipe_runs_on_a_tiny_llama(tmp_path, monkeypatch):
     ]
     recipe = load_recipe(RECIPES / "stage1_llama.yaml", overrides)
     with Run(tmp_path / "run") as run:
-        stage = prepare(recipe, Silent())
+        stage = prepare(recipe, Silent(), 2**30)
         train(stage, run, Silent(), False, lambda: False)
         rows = evaluate(stage, run, Silent())
         page = report(run.folder)

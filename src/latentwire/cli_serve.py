@@ -8,7 +8,6 @@ import typer
 
 from latentwire.cli_wire import Key, read_key
 from latentwire.errors import DataError, ServerError
-from latentwire.reader.gguf import cache_dir
 from latentwire.wire_header import Limits
 
 MIB = 2**20
@@ -45,6 +44,7 @@ def serve(
     _expect_installed(engine)
     if (engine == "vllm") != bool(vllm_url):
         raise ServerError("expected --engine vllm and --vllm-url together, got one without the other; give both")
+    from latentwire.reader.gguf import cache_dir
     from latentwire.serve.app import Settings
     from latentwire.serve.run import run
 

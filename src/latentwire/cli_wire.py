@@ -8,14 +8,10 @@ from typing import Annotated
 import typer
 
 from latentwire.bars import Bars
-from latentwire.codebooks import learn
-from latentwire.documents import encode_documents, latent_vectors, latents_of, read_messages, wire_of
 from latentwire.errors import DataError, LatentError
+from latentwire.latent_files import latents_of, read_messages
 from latentwire.options import Force, Json, Resume, WireFolder
 from latentwire.printing import err, say, show_asked, table
-from latentwire.wire import Wire
-from latentwire.wire_folder import CODEBOOKS, write_codebooks
-from latentwire.wired import ask, read_contexts
 
 LatentFile = Annotated[Path, typer.Argument(help="A file of latents, such as out.lw.", show_default=False)]
 Key = Annotated[Path | None, typer.Option("--key", help="A file with the key that signs latents.")]
@@ -30,6 +26,9 @@ def ask_question(
     as_json: Json = False,
 ) -> None:
     """Answer a question from latents, and from the text beside it."""
+    from latentwire.wire import Wire
+    from latentwire.wired import ask, read_contexts
+
     texts = read_contexts(context)
     opened = Wire.from_pretrained(str(wire))
     answers = ask(opened, opened.open_reader(reader), texts, question, compression)
@@ -50,6 +49,9 @@ def encode(
     as_json: Json = False,
 ) -> None:
     """Encode documents into a file of latents; a bad one is left out and listed."""
+    from latentwire.documents import encode_documents
+    from latentwire.wire import Wire
+
     if force:
         out.unlink(missing_ok=True)
         out.with_name(out.name + ".partial").unlink(missing_ok=True)
@@ -76,6 +78,12 @@ def codebooks(
     force: Force = False,
 ) -> None:
     """Learn codebooks for the codec pq from texts, and keep them in the wire's folder."""
+    from latentwire.codebooks import learn
+    from latentwire.documents import latent_vectors
+    from latentwire.wire import Wire
+    from latentwire.wire_folder import CODEBOOKS, write_codebooks
+    from latentwire.wired import read_contexts
+
     opened = Wire.load(wire)
     if opened.codebooks is not None and not force:
         raise DataError(f"{wire} has codebooks already; add --force to replace them: what was sent in pq is then lost")
@@ -129,6 +137,9 @@ def answer(
 ) -> None:
     """Answer a question from latents in a file: no text is read."""
     latents = latents_of(file, document or [], read_key(key))
+    from latentwire.documents import wire_of
+    from latentwire.wire import Wire
+
     opened = Wire.from_pretrained(str(wire)) if wire else wire_of(latents[0].space)
     loaded = opened.open_reader(reader)
     prefix = opened.prefix(latents, loaded)

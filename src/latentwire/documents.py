@@ -1,11 +1,10 @@
-"""Documents to latents in a file, and back: what `latentwire encode`, `inspect` and `answer` do.
+"""Documents to latents in a file: what `latentwire encode` does. `latent_files.py` reads them.
 
-text files ─ encode_documents ─▶ out.lw, messages one after another ─ read_messages ─▶ Message ... ─ latents_of ─▶ a reader's prompt
+text files ─ encode_documents ─▶ out.lw, messages one after another
 
 A file grows as `out.lw.partial` and takes its name when all is in it. One that was cut off goes on where it stopped.
 """
 
-import mmap
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,15 +16,14 @@ import numpy as np
 from latentwire.atomic import unwritable
 from latentwire.errors import DataError, LatentError, LatentWireError, WireError
 from latentwire.latent import FloatArray, Latent
-from latentwire.methods.company import MOST_TOGETHER
+from latentwire.latent_files import read_messages
 from latentwire.reader.gguf import cache_dir
 from latentwire.wire import Form, Wire
-from latentwire.wire_format import Message, digest, pack, unpack_all
-from latentwire.wire_header import Header, Limits
+from latentwire.wire_format import digest, pack
+from latentwire.wire_header import Header
 from latentwire.wired import read_contexts
 
 BATCH = 16  # documents that are encoded, and brought to the disk, at a time
-IN_FILES = Limits(message_bytes=2**31, messages=2**31)  # a file is mapped, not read: nothing is allocated
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,41 +128,6 @@ def _write(
             progress(first / len(paths), name)
         file.flush()
         os.fsync(file.fileno())
-
-
-def read_messages(path: Path, key: bytes | None = None) -> Iterator[Message]:
-    """The messages of a file, which stays mapped as long as any of them is held. Raises as `unpack` does, at the one that is wrong.
-
-    Raises:
-        DataError: There is no such file.
-    """
-    try:
-        with path.open("rb") as file:
-            if not path.stat().st_size:
-                return
-            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    except OSError as error:
-        raise DataError(f"expected a file of latents at {path}, got: {error}; give another") from None
-    yield from unpack_all(memoryview(data), key=key, limits=IN_FILES)
-
-
-def latents_of(path: Path, names: Sequence[str], key: bytes | None = None) -> list[Latent]:
-    """The latents of the documents with these names, in this order; of all if none are named.
-
-    Raises:
-        DataError: A name that is not in the file, or more latents than a prompt takes.
-    """
-    found = {message.name: message for message in read_messages(path, key)}
-    if missing := [name for name in names if name not in found]:
-        raise DataError(
-            f"expected documents of {path}, got {', '.join(missing)}; latentwire inspect lists what is there"
-        )
-    chosen = list(names) or list(found)
-    if not 1 <= len(chosen) <= MOST_TOGETHER:
-        raise DataError(
-            f"expected 1 to {MOST_TOGETHER} documents for one answer, got {len(chosen)}; name them with --document"
-        )
-    return [found[name].latent() for name in chosen]
 
 
 def latent_vectors(wire: Wire, texts: Sequence[str], progress: Callable[[float, str], None]) -> FloatArray:

@@ -9,6 +9,7 @@ from latentwire.errors import LatentError, SpaceError
 
 FloatArray = npt.NDArray[np.float32]
 Payload = npt.NDArray[np.float32] | npt.NDArray[np.uint32] | npt.NDArray[np.uint8]
+MOST_TOGETHER = 4  # latents in one prompt; no wire has learnt more
 
 
 @dataclass(frozen=True, slots=True, eq=False)

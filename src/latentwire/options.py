@@ -15,3 +15,5 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 CacheLimit = Annotated[float, typer.Option(help="The most that computed features may take on the disk, in GiB.")]
 WireFolder = Annotated[Path, typer.Argument(help="The folder of a trained wire.", show_default=False)]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan: recipe, parameters, memory, steps.")]
+
+CACHE_GIB = 8.0

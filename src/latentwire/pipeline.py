@@ -31,7 +31,6 @@ from latentwire.train import Hooks, Trained, fit, start
 from latentwire.wire_folder import CONFIG, IN_RUN, RECIPE, ROWS, read_wire
 
 log = logging.getLogger("latentwire")
-CACHE_BYTES = 8 * 2**30
 
 
 class Progress(Protocol):
@@ -99,7 +98,7 @@ def evaluation_examples(recipe: Recipe) -> list[Example]:
     return _examples(data.eval, data.eval_split, data.eval_seed, data.eval_limit)
 
 
-def prepare(recipe: Recipe, progress: Progress, cache_bytes: int = CACHE_BYTES) -> Stage:
+def prepare(recipe: Recipe, progress: Progress, cache_bytes: int) -> Stage:
     """Load data and reader, refuse overlapping contexts and unknown rungs, and resolve every `auto`."""
     refuse_unknown(recipe)
     read = progress.task("reading data")

@@ -4,19 +4,19 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
 from latentwire.config import Recipe, dump
-from latentwire.dryrun import plan
 from latentwire.report.folder import read_run
-from latentwire.report.report import run_verdict
 from latentwire.report.rows import Row
 from latentwire.report.tables import milliseconds
-from latentwire.wired import Asked
+
+if TYPE_CHECKING:
+    from latentwire.wired import Asked
 
 out = Console()
 err = Console(stderr=True)
@@ -25,6 +25,8 @@ BETWEEN = 2  # columns of a terminal that stand between two of a table
 
 def show_plan(recipe: Recipe, as_json: bool) -> None:
     """The plan of a run that was not started."""
+    from latentwire.dryrun import plan
+
     facts = plan(recipe)
     if as_json:
         out.print_json(json.dumps({"recipe": recipe.model_dump(mode="json"), **facts}))
@@ -43,13 +45,15 @@ def show_result(folder: Path, rows: Sequence[Row], as_json: bool) -> None:
         table(f"{own[0].dataset}, {reader}, n = {own[0].n}", _ladder(own))
     if not any(row.decodes_latent or row.trained for row in rows):
         return  # text alone: there is nothing to judge
+    from latentwire.report.report import run_verdict
+
     out.print(run_verdict(read_run(folder)).sentence, style="bold", highlight=False, soft_wrap=True)
     page = folder / "report.html"
     words = f"report: {page}" if page.exists() else f"next: latentwire report {folder}"
     out.print(words, highlight=False, soft_wrap=True)
 
 
-def show_asked(question: str, answers: Sequence[Asked], as_json: bool) -> None:
+def show_asked(question: str, answers: "Sequence[Asked]", as_json: bool) -> None:
     """The answers to one question side by side."""
     if as_json:
         out.print_json(json.dumps([asdict(one) for one in answers]))

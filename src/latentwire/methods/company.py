@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-MOST_TOGETHER = 4  # latents in one prompt; no wire has learnt more
+from latentwire.latent import MOST_TOGETHER
 
 
 @dataclass(frozen=True, slots=True)

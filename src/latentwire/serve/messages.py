@@ -14,8 +14,7 @@ import torch
 from torch import Tensor
 
 from latentwire.errors import LatentError, RequestError, SpaceError
-from latentwire.latent import Latent
-from latentwire.methods.company import MOST_TOGETHER
+from latentwire.latent import MOST_TOGETHER, Latent
 from latentwire.reader import Reader
 from latentwire.reader.cache import cache_bytes
 from latentwire.reader.prompts import INSTRUCTION, Turn
