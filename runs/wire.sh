@@ -149,7 +149,7 @@ for part in $PARTS; do
       rm -rf out/wire-hotpotqa && cp -r out/wire out/wire-hotpotqa # the same training, other questions
       rm -f out/wire-hotpotqa/ladder*.jsonl
       # shellcheck disable=SC2046
-      .venv/bin/latentwire eval $(ladder real) name=wire-hotpotqa eval.rungs="$LONG" data.eval_limit=100 --force \
+      .venv/bin/latentwire eval $(ladder real) name=wire-hotpotqa eval.rungs="$LONG" --force \
         data.eval="{name: hotpotqa, path: $DATA/hotpotqa_distractor_sample.json}"
       .venv/bin/latentwire report out/wire-hotpotqa
       collect wire-hotpotqa hotpotqa
