@@ -58,7 +58,7 @@ def measured(name, encoder, texts):
     needed = {part: cache_bytes(reader.model.config, positions[part], reader.dtype.itemsize) for part in kept}
     text, latents, encode = (np.array(times[part]) for part in ("text", "latents", "encode"))
     return {
-        "reader": f"{reader.name}, {positions['text']:,} positions",
+        "comparison": f"{reader.name}, {positions['text']:,} positions",
         "text_seconds": float(np.median(text)),
         "latents_seconds": float(np.median(latents)),
         "encode_seconds": float(np.median(encode)),
