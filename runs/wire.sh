@@ -146,8 +146,10 @@ for part in $PARTS; do
       versus attached-against-joint 0.05 "out/gemma-attached out/smollm2-attached" out/shared
       ;;
     hotpotqa)
-      rm -rf out/wire-hotpotqa && cp -r out/wire out/wire-hotpotqa # the same training, other questions
-      rm -f out/wire-hotpotqa/ladder*.jsonl
+      if [ -z "${RESUME:-}" ] || [ ! -e out/wire-hotpotqa ]; then
+        rm -rf out/wire-hotpotqa && cp -r out/wire out/wire-hotpotqa # the same training, other questions
+        rm -f out/wire-hotpotqa/ladder*.jsonl
+      fi
       # shellcheck disable=SC2046
       .venv/bin/latentwire eval $(ladder real) name=wire-hotpotqa eval.rungs="$LONG" --force \
         data.eval="{name: hotpotqa, path: $DATA/hotpotqa_distractor_sample.json}"
