@@ -19,10 +19,11 @@ from typing import Any
 import numpy as np
 import yaml
 
-from latentwire.metrics import Interval, PairedBootstrap
+from latentwire.metrics import Interval, PairedBootstrap, share_of_gap
+from latentwire.report.rows import FLOOR_TUNED, TEXT, TEXT_TUNED
 
 ROOT = Path(__file__).parent.parent
-GAP = ("no context, tuned", "full text", "full text, tuned")  # the floor, then what is the ceiling where it is better
+GAP = (FLOOR_TUNED, TEXT, TEXT_TUNED)
 
 
 def rounded(value: Any) -> Any:
@@ -82,7 +83,7 @@ def share_curve(curve: list[dict[str, Any]], folder: Path) -> None:
                 f"expected {', '.join(GAP)} for {point['n']} questions in {folder}, got fewer; give a whole ladder"
             )
         floor, *ceilings = (float(np.mean([line["f1"] for line in kept])) for kept in found.values())
-        point["share_of_gap"] = (point["f1"] - floor) / (max(ceilings) - floor)
+        point["share_of_gap"] = share_of_gap(point["f1"], floor, ceilings)
 
 
 def same_questions(folders: list[Path], other: Path) -> None:

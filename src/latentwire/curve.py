@@ -8,6 +8,7 @@ import numpy as np
 
 from latentwire.evaluate import Evaluator, RungResult, shown
 from latentwire.methods import METHODS
+from latentwire.metrics import share_of_gap
 from latentwire.pipeline import Progress, Stage, has_curve
 from latentwire.report.rows import FLOOR_TUNED, TEXT, TEXT_TUNED
 from latentwire.rungs import OWN, Rung, ladder_rungs
@@ -40,8 +41,7 @@ def learning_curve(stage: Stage, run: Run, results: Sequence[RungResult], progre
         here = {
             result.rung: float(np.mean(result.f1[:QUESTIONS])) for result in results if result.reader == line["reader"]
         }
-        gap = max(here[TEXT], here[TEXT_TUNED]) - here[FLOOR_TUNED]
-        line["share_of_gap"] = (line["f1"] - here[FLOOR_TUNED]) / gap if gap > 0 else None
+        line["share_of_gap"] = share_of_gap(line["f1"], here[FLOOR_TUNED], (here[TEXT], here[TEXT_TUNED]))
     return lines
 
 

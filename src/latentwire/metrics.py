@@ -40,6 +40,12 @@ def _f1(words: list[str], gold: list[str]) -> float:
     return 2 * common / (len(words) + len(gold))
 
 
+def share_of_gap(f1: float, floor: float, ceilings: Sequence[float]) -> float | None:
+    """How far a score comes from the floor to the best of the ceilings; None where that is not above the floor."""
+    gap = max(ceilings) - floor
+    return (f1 - floor) / gap if gap > 0 else None
+
+
 @dataclass(frozen=True, slots=True)
 class Interval:
     """A value and the 2.5 % and 97.5 % quantiles of its resamples."""
