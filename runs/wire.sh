@@ -148,7 +148,7 @@ for part in $PARTS; do
     hotpotqa)
       if [ -z "${RESUME:-}" ] || [ ! -e out/wire-hotpotqa ]; then
         rm -rf out/wire-hotpotqa && cp -r out/wire out/wire-hotpotqa # the same training, other questions
-        rm -f out/wire-hotpotqa/ladder*.jsonl
+        rm -rf out/wire-hotpotqa/ladder*.jsonl out/wire-hotpotqa/stage-* out/wire-hotpotqa/tuned/*/stage-* # the curve is the part real's
       fi
       # shellcheck disable=SC2046
       .venv/bin/latentwire eval $(ladder real) name=wire-hotpotqa eval.rungs="$LONG" --force \
