@@ -133,7 +133,7 @@ for part in $PARTS; do
       ;;
     dedicated)
       # shellcheck disable=SC2086
-      alone="data.limit=$((ALONE * 16)) data.eval_limit=200 train.batch_examples=8 train.micro_examples=8 verdict.measure=f1"
+      alone="data.limit=$((ALONE * 16)) data.eval_limit=600 eval.max_new_tokens=16 train.batch_examples=8 train.micro_examples=8 verdict.measure=f1"
       wire shared recipes/wire_facts.yaml $alone train.steps=$((2 * ALONE)) eval.rungs="$BARE"
       wire smollm2-alone recipes/wire_facts.yaml $alone train.steps="$ALONE" further_readers='[]' eval.rungs="$BARE"
       wire gemma-alone recipes/wire_facts.yaml $alone train.steps="$ALONE" further_readers='[]' eval.rungs="$BARE" \
@@ -143,6 +143,7 @@ for part in $PARTS; do
       .venv/bin/latentwire attach out/joined/smollm2 --reader gemma-3-270m name=gemma-attached eval.rungs="$BARE" --force
       .venv/bin/latentwire attach out/joined/gemma --reader smollm2-135m name=smollm2-attached eval.rungs="$BARE" --force
       versus shared-against-dedicated 0.02 out/shared "out/smollm2-alone out/gemma-alone"
+      versus joined-against-dedicated 0.02 "out/gemma-attached out/smollm2-attached" "out/smollm2-alone out/gemma-alone"
       versus attached-against-joint 0.05 "out/gemma-attached out/smollm2-attached" out/shared
       ;;
     hotpotqa)
