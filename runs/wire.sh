@@ -20,6 +20,7 @@ FEW='[no context, full text, raw embeddings, wire 4x, wire 8x, wire 16x, "wire 4
 LONG='[no context, full text, raw embeddings, "no context, tuned", "full text, tuned", wire 4x, wire 8x, wire 16x, "wire 4x, shuffled"]'
 BRIEF='[no context, full text, raw embeddings, wire 4x, wire 8x, "wire 4x, shuffled"]'
 BARE='[no context, full text, raw embeddings, wire 4x, "wire 4x, shuffled", "wire 4x, zero"]'
+ONE='[no context, full text, raw embeddings, wire 4x]'
 WIKI="data.train=[{name: squad, path: ${DATA:-}/squadshifts_wiki.json}]"
 GEMMA='{name: gemma-3-270m, style: plain, shots: 2}'
 
@@ -135,13 +136,13 @@ for part in $PARTS; do
       # shellcheck disable=SC2086
       alone="data.limit=$((ALONE * 16)) data.eval_limit=600 eval.max_new_tokens=16 train.batch_examples=8 train.micro_examples=8 verdict.measure=f1"
       wire shared recipes/wire_facts.yaml $alone train.steps=$((2 * ALONE)) eval.rungs="$BARE"
-      wire smollm2-alone recipes/wire_facts.yaml $alone train.steps="$ALONE" further_readers='[]' eval.rungs="$BARE"
-      wire gemma-alone recipes/wire_facts.yaml $alone train.steps="$ALONE" further_readers='[]' eval.rungs="$BARE" \
+      wire smollm2-alone recipes/wire_facts.yaml $alone train.steps="$ALONE" further_readers='[]' eval.rungs="$ONE" --baselines out/shared
+      wire gemma-alone recipes/wire_facts.yaml $alone train.steps="$ALONE" further_readers='[]' eval.rungs="$ONE" --baselines out/shared \
         reader="$GEMMA" method.encoder=smollm2-135m
       rm -rf out/joined && mkdir out/joined
       cp -r out/smollm2-alone/wire out/joined/smollm2 && cp -r out/gemma-alone/wire out/joined/gemma
-      .venv/bin/latentwire attach out/joined/smollm2 --reader gemma-3-270m name=gemma-attached eval.rungs="$BARE" --force
-      .venv/bin/latentwire attach out/joined/gemma --reader smollm2-135m name=smollm2-attached eval.rungs="$BARE" --force
+      .venv/bin/latentwire attach out/joined/smollm2 --reader gemma-3-270m name=gemma-attached eval.rungs="$ONE" --force
+      .venv/bin/latentwire attach out/joined/gemma --reader smollm2-135m name=smollm2-attached eval.rungs="$ONE" --force
       versus shared-against-dedicated 0.02 out/shared "out/smollm2-alone out/gemma-alone"
       versus joined-against-dedicated 0.02 "out/gemma-attached out/smollm2-attached" "out/smollm2-alone out/gemma-alone"
       versus attached-against-joint 0.05 "out/gemma-attached out/smollm2-attached" out/shared
