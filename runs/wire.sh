@@ -32,9 +32,11 @@ wire() { # name, then what latentwire takes
   fi
 }
 
-anew() { # run, steps, rungs: another adapter for its wire's second reader, trained on latents that no longer change
-  if [ -z "${RESUME:-}" ] || [ ! -e "out/$1-gemma/report.html" ]; then
-    .venv/bin/latentwire attach "out/$1/wire" --reader gemma-3-270m name="$1-gemma" train.steps="$2" eval.rungs="$3" "${RESUME:---force}"
+attach() { # wire, reader, name, then what is changed: an adapter of its own for the reader, trained on latents that no longer change
+  wire=$1 reader=$2 name=$3
+  shift 3
+  if [ -z "${RESUME:-}" ] || [ ! -e "out/$name/report.html" ]; then
+    .venv/bin/latentwire attach "$wire" --reader "$reader" name="$name" "$@" "${RESUME:---force}"
   fi
 }
 
@@ -94,7 +96,7 @@ for part in $PARTS; do
       # shellcheck disable=SC2086
       wire wires/facts-first recipes/wire_facts.yaml data.limit=$((PRETRAIN * 8)) train.steps="$PRETRAIN" train.batch_examples=8 $short eval.rungs="$BRIEF"
       collect wires/facts-first pretrain-first
-      anew wires/facts-first 400 "$BRIEF"
+      attach out/wires/facts-first/wire gemma-3-270m wires/facts-first-gemma train.steps=400 eval.rungs="$BRIEF"
       collect wires/facts-first-gemma pretrain-anew
       # shellcheck disable=SC2046,SC2086
       wire wires/facts recipes/wire_facts.yaml $(further out/wires/facts-first/wire 600) data.limit=4800 data.seed=3 $short eval.rungs="$BRIEF"
@@ -105,7 +107,7 @@ for part in $PARTS; do
       # shellcheck disable=SC2046
       wire wires/wiki recipes/wire.yaml "$WIKI" $(further wires/facts "$PRETRAIN") data.eval_limit=200 eval.rungs="$FEW"
       collect wires/wiki pretrain-wiki
-      anew wires/wiki 120 "$FEW"
+      attach out/wires/wiki/wire gemma-3-270m wires/wiki-gemma train.steps=120 eval.rungs="$FEW"
       # shellcheck disable=SC2046
       wire wires/real recipes/wire.yaml $(further out/wires/wiki/wire 1500) data.eval_limit=200 eval.rungs="$FEW"
       collect wires/real pretrain
@@ -139,10 +141,13 @@ for part in $PARTS; do
       wire smollm2-alone recipes/wire_facts.yaml $alone train.steps="$ALONE" further_readers='[]' eval.rungs="$ONE" --baselines out/shared
       wire gemma-alone recipes/wire_facts.yaml $alone train.steps="$ALONE" further_readers='[]' eval.rungs="$ONE" --baselines out/shared \
         reader="$GEMMA" method.encoder=smollm2-135m
-      rm -rf out/joined && mkdir out/joined
-      cp -r out/smollm2-alone/wire out/joined/smollm2 && cp -r out/gemma-alone/wire out/joined/gemma
-      .venv/bin/latentwire attach out/joined/smollm2 --reader gemma-3-270m name=gemma-attached eval.rungs="$ONE" --force
-      .venv/bin/latentwire attach out/joined/gemma --reader smollm2-135m name=smollm2-attached eval.rungs="$ONE" --force
+      if [ -z "${RESUME:-}" ] || [ ! -e out/joined ]; then # copies, since attaching adds to a wire
+        rm -rf out/joined out/joined.partial && mkdir out/joined.partial
+        cp -r out/smollm2-alone/wire out/joined.partial/smollm2 && cp -r out/gemma-alone/wire out/joined.partial/gemma
+        mv out/joined.partial out/joined
+      fi
+      attach out/joined/smollm2 gemma-3-270m gemma-attached eval.rungs="$ONE"
+      attach out/joined/gemma smollm2-135m smollm2-attached eval.rungs="$ONE"
       versus shared-against-dedicated 0.02 out/shared "out/smollm2-alone out/gemma-alone"
       versus joined-against-dedicated 0.02 "out/gemma-attached out/smollm2-attached" "out/smollm2-alone out/gemma-alone"
       versus attached-against-joint 0.05 "out/gemma-attached out/smollm2-attached" out/shared

@@ -198,6 +198,13 @@ def test_chart_is_the_same_every_time_and_follows_the_theme() -> None:
     assert "<desc id=" in svg
 
 
+@pytest.mark.parametrize(("floor", "raw"), [(0.04, 0.13), (0.13, 0.04)])
+def test_labels_of_lines_that_are_close_turn_away_from_each_other(floor: float, raw: float) -> None:
+    svg = ladder_chart([make_row(FLOOR, f1=floor), make_row(RAW, f1=raw)], "ladder-1")
+    anchors = {name: anchor for anchor, name in re.findall(r"text-anchor: (\w+)[^>]*>(floor|raw)</text>", svg)}
+    assert anchors == ({"floor": "end", "raw": "start"} if floor < raw else {"floor": "start", "raw": "end"})
+
+
 def test_chart_escapes_names_and_never_reads_them_as_formulas() -> None:
     svg = ladder_chart([make_row(), dataclasses.replace(make_row(LINEAR), rung="<b> $x_1$ & co")], "ladder-1")
     assert "<b>" not in svg

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from latentwire.errors import RunError
-from latentwire.report.rows import FLOOR, Row
+from latentwire.report.rows import FLOOR, FLOOR_TUNED, TEXT_TUNED, Row
 from latentwire.report.verdict import Thresholds, headline_row, judge, lead_sentence
 
 TRAINED = "PCA, mlp"
@@ -57,6 +57,17 @@ def test_row_without_ratio_says_that_the_reader_is_too_weak() -> None:
     assert verdict.outcome == "reader too weak"
     assert verdict.value is None
     assert verdict.sentence.startswith("Reader too weak: on facts, tiny")
+
+
+def test_no_share_of_the_gap_is_told_by_its_reason() -> None:
+    own, thresholds = make_row(), Thresholds(measure="share_of_gap")
+    ladder = [own, make_row(FLOOR_TUNED), make_row(TEXT_TUNED)]
+    assert judge(own, thresholds, ladder).sentence.startswith(
+        "Reader too weak: on facts, tiny answers from the text not"
+    )
+    without = judge(own, thresholds, ladder[:2]).sentence
+    assert without.startswith("Nothing is decided on facts with tiny")
+    assert "'full text, tuned'; add" in without
 
 
 def test_absolute_f1_can_be_judged_instead_of_the_ratio() -> None:

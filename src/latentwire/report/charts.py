@@ -158,15 +158,13 @@ def _draw_lines(axes: Axes, rows: Sequence[Row]) -> None:
         for rung, label, dash in ((FLOOR, "floor", ":"), (RAW, "raw", "--"))
         if row.rung == rung
     ]
-    for row, label, dash in marks:
+    marks.sort(key=lambda mark: mark[0].f1)
+    close = len(marks) == 2 and marks[1][0].f1 - marks[0][0].f1 < 0.1
+    sides = [("right", -3), ("left", 3)] if close else [("center", 0)] * len(marks)
+    for (row, label, dash), (side, right) in zip(marks, sides, strict=True):
         axes.axvline(row.f1, color=INK, linewidth=0.9, linestyle=dash, zorder=0)
-        side, right = {"floor": ("right", -3), "raw": ("left", 3)}[label] if _close(marks) else ("center", 0)
         top = ("data", "axes fraction")
         axes.annotate(label, (row.f1, 1), (right, 2), xycoords=top, textcoords="offset points", ha=side, va="bottom")
-
-
-def _close(marks: Sequence[tuple[Row, str, str]]) -> bool:
-    return len(marks) == 2 and abs(marks[0][0].f1 - marks[1][0].f1) < 0.1
 
 
 def _draw_series(axes: Axes, index: int, title: str, points: Sequence[Point], places: Mapping[str, float]) -> None:

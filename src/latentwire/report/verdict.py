@@ -3,12 +3,12 @@
 import dataclasses
 import math
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from latentwire.errors import RunError
-from latentwire.report.rows import Row
+from latentwire.report.rows import FLOOR_TUNED, TEXT_TUNED, Row
 
 Measure = Literal["ratio", "share_of_gap", "f1", "lead"]
 Outcome = Literal["target", "success", "inconclusive", "failure", "reader too weak"]
@@ -74,15 +74,14 @@ def judge(row: Row, thresholds: Thresholds, rows: Sequence[Row] = ()) -> Verdict
     Args:
         row: what is judged.
         thresholds: the lines.
-        rows: its reader's ladder, which a ``lead`` is over.
+        rows: its reader's ladder, which a ``lead`` and a ``share_of_gap`` are over.
     """
     if thresholds.measure == "lead":
         return _judge_lead(row, rows)
     value, low, high = (getattr(row, f"{thresholds.measure}{end}") for end in ("", "_low", "_high"))
     if value is None:
-        return Verdict(
-            "reader too weak", thresholds.measure, None, None, None, (), _too_weak_sentence(row, thresholds.measure)
-        )
+        sentence = _too_weak_sentence(row, thresholds.measure, {other.rung for other in rows})
+        return Verdict("reader too weak", thresholds.measure, None, None, None, (), sentence)
     outcome = _outcome(value, thresholds)
     straddles: tuple[str, ...] = ()
     if low is not None and high is not None:
@@ -195,11 +194,17 @@ def _straddling(names: Sequence[str]) -> str:
     return f"The interval straddles the {listed} {lines}: more questions could change this outcome."
 
 
-def _too_weak_sentence(row: Row, measure: Measure) -> str:
+def _too_weak_sentence(row: Row, measure: Measure, rungs: Collection[str]) -> str:
+    missing = [rung for rung in (FLOOR_TUNED, TEXT_TUNED) if rung not in rungs]
+    if measure == "share_of_gap" and missing:
+        return (
+            f"Nothing is decided on {row.dataset} with {row.reader}: no share of the gap is formed without the rungs "
+            f"{' and '.join(map(repr, missing))}; add them to eval.rungs."
+        )
     if measure == "share_of_gap":
         return (
             f"Reader too weak: on {row.dataset}, {row.reader} answers from the text not clearly better than with no "
-            "context, or the ladder has no tuned rungs, so no share of the gap is formed and nothing is decided."
+            "context, both tuned, so no share of the gap is formed and nothing is decided."
         )
     return (
         f"Reader too weak: on {row.dataset}, {row.reader} answers from raw embeddings not clearly better than with no "
