@@ -13,8 +13,9 @@ from latentwire.data import DATASETS
 from latentwire.encoder import Encoder
 from latentwire.errors import FeatureError, MethodError
 from latentwire.features import FeatureStore, span_bytes
+from latentwire.reader.load import load_reader
 from latentwire.surprise import by_surprise
-from tiny import FAMILIES, tiny_reader
+from tiny import FAMILIES, save_tiny, tiny_reader
 
 TEXTS = [example.context for example in DATASETS["facts"]().examples("train", 0, 6)]
 MIB = 2**20
@@ -34,6 +35,17 @@ def assert_alike(one, other):
     assert torch.equal(one.rank, other.rank)
     assert one.length == other.length
     torch.testing.assert_close(one.states, other.states, atol=2e-2, rtol=2e-2)
+
+
+def test_an_encoder_that_computes_wider_than_its_weights_is_the_same_one_with_features_of_its_own(tmp_path):
+    folder = str(save_tiny(tmp_path / "tiny", "llama"))
+    narrow = Encoder(load_reader(folder, dtype="bfloat16"), (0, 1, 2))
+    wide = Encoder(load_reader(folder, dtype="bfloat16"), (0, 1, 2), rounded=torch.bfloat16)
+    wide.reader.model.float()
+    assert wide.identity == narrow.identity
+    assert wide.features != narrow.features
+    for one, other in zip(wide.read(windows_of(wide)), narrow.read(windows_of(narrow)), strict=True):
+        assert (one.states - other.states.float()).norm() < 0.05 * one.states.norm()
 
 
 @pytest.mark.parametrize("pool", [1, 4, 16])

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from transformers import PreTrainedTokenizerFast, T5Config
 
 from latentwire.errors import ReaderError
-from latentwire.reader.load import list_models, load_model, meta_model
+from latentwire.reader.load import list_models, load_model, load_reader, meta_model, open_encoder, remember
 from latentwire.reader.packaged import PACKAGED
 from latentwire.reader.precision import RUNS, choose_dtype, forward_seconds
 from tiny import FAMILIES, Family, save_tiny, tiny_model
@@ -31,6 +31,14 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return save_tiny(tmp_path / "tiny", "llama")
+
+
+def measured(folder: Path, cache: Path, bfloat16: float) -> None:
+    """Let a model be known to take so many times float32's seconds in bfloat16."""
+    load_model(str(folder), device="cpu")
+    path = cache / "dtypes.json"
+    ((key, _),) = json.loads(path.read_text()).items()
+    path.write_text(json.dumps({key: {"float32": 1.0, "bfloat16": bfloat16}}))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -97,11 +105,28 @@ def test_auto_dtype_is_measured_once_and_then_remembered(folder: Path, own_cache
 def test_bfloat16_is_chosen_only_when_it_is_clearly_faster(
     folder: Path, own_cache: Path, bfloat16: float, expected: torch.dtype
 ) -> None:
-    load_model(str(folder), device="cpu")
-    path = own_cache / "dtypes.json"
-    ((key, _),) = json.loads(path.read_text()).items()
-    path.write_text(json.dumps({key: {"float32": 1.0, "bfloat16": bfloat16}}))
+    measured(folder, own_cache, bfloat16)
     assert load_model(str(folder), device="cpu").model.dtype == expected
+
+
+@pytest.mark.parametrize(("bfloat16", "computes"), [(0.5, torch.bfloat16), (2.0, torch.float32)])
+def test_an_encoder_has_the_rounded_weights_and_computes_in_what_is_faster(
+    folder: Path, own_cache: Path, bfloat16: float, computes: torch.dtype
+) -> None:
+    measured(folder, own_cache, bfloat16)
+    reader, rounded = open_encoder(str(folder), "bfloat16")
+    assert (reader.dtype, rounded) == (computes, torch.bfloat16)
+    exact = load_model(str(folder), dtype="float32").model.state_dict()
+    for name, weight in reader.model.state_dict().items():
+        assert torch.equal(weight.float(), exact[name].bfloat16().float())
+
+
+def test_a_reader_that_is_held_in_another_dtype_does_not_encode(folder: Path) -> None:
+    held = remember(load_reader(str(folder), dtype="float32"))
+    assert open_encoder(str(folder), "float32") == (held, torch.float32)
+    other, rounded = open_encoder(str(folder), "bfloat16")
+    assert other is not held
+    assert rounded == torch.bfloat16
 
 
 def test_broken_file_of_measurements_is_measured_anew(folder: Path, own_cache: Path) -> None:

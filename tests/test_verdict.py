@@ -62,12 +62,11 @@ def test_row_without_ratio_says_that_the_reader_is_too_weak() -> None:
 def test_no_share_of_the_gap_is_told_by_its_reason() -> None:
     own, thresholds = make_row(), Thresholds(measure="share_of_gap")
     ladder = [own, make_row(FLOOR_TUNED), make_row(TEXT_TUNED)]
-    assert judge(own, thresholds, ladder).sentence.startswith(
-        "Reader too weak: on facts, tiny answers from the text not"
-    )
-    without = judge(own, thresholds, ladder[:2]).sentence
-    assert without.startswith("Nothing is decided on facts with tiny")
-    assert "'full text, tuned'; add" in without
+    weak, without = judge(own, thresholds, ladder), judge(own, thresholds, ladder[:2])
+    assert (weak.outcome, without.outcome) == ("reader too weak", "inconclusive")
+    assert weak.sentence.startswith("Reader too weak: on facts, tiny answers from the text not")
+    assert without.sentence.startswith("Nothing is decided on facts with tiny")
+    assert "'full text, tuned'; add" in without.sentence
 
 
 def test_absolute_f1_can_be_judged_instead_of_the_ratio() -> None:

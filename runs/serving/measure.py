@@ -246,6 +246,7 @@ def main() -> None:
         "what": f"the server under load ({given.part}), locust's clients in a closed loop on the same machine",
         "peer": "the same server answering from text",
         "reader": given.reader,
+        "dtype": str(load_reader(given.reader).dtype).removeprefix("torch."),
         "contexts": f"{CONTEXTS} generated passages of each length; max_tokens 16",
     }
     keep(given, meta, rows)

@@ -87,6 +87,7 @@ class Encoder:
         layers: Hidden states that are kept, at most six: 0 are the input embeddings, `L` is the last of `L` layers.
         pool: `r`, one of how many tokens is kept.
         window: `W`, how many tokens the model reads at once; a multiple of 16, so that every compression fits.
+        rounded: What the model's weights are rounded to, where it computes in a wider dtype than that.
 
     Raises:
         MethodError: Layers that the model has not, or a window or pool of the wrong size.
@@ -96,6 +97,7 @@ class Encoder:
     layers: tuple[int, ...]
     pool: int = 4
     window: int = 512
+    rounded: torch.dtype | None = None
 
     def __post_init__(self) -> None:
         last = self.reader.model.config.num_hidden_layers
@@ -119,15 +121,20 @@ class Encoder:
 
     @property
     def features(self) -> str:
-        """What features depend on beside the text: identity, and which words are kept."""
-        return f"{self.identity}-{self.keeper.digest}" if self.keeper.learnt else self.identity
+        """What features depend on beside the text: identity, what it computes in, and which words are kept."""
+        computed = f"-in-{self.reader.dtype}" if self.rounded not in (None, self.reader.dtype) else ""
+        return self.identity + computed + (f"-{self.keeper.digest}" if self.keeper.learnt else "")
 
     @property
     def identity(self) -> str:
-        """Model, layers, pool and dtype: what a wire must find again."""
+        """Model, layers, pool and dtype of its weights: what a wire must find again."""
         layers = ".".join(map(str, self.layers))
-        dtype = str(self.reader.dtype).removeprefix("torch.")
-        return f"{self.reader.fingerprint}-layers{layers}-words{self.pool}-{dtype}"
+        return f"{self.reader.fingerprint}-layers{layers}-words{self.pool}-{self.dtype}"
+
+    @property
+    def dtype(self) -> str:
+        """Of the model's weights, whatever it computes in."""
+        return str(self.rounded or self.reader.dtype).removeprefix("torch.")
 
     def windows(self, text: str) -> list[Window]:
         """The text's token ids in windows of at most `W`; one empty window for an empty text never occurs: it is refused.

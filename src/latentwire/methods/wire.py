@@ -24,7 +24,7 @@ from latentwire.methods.company import Step, companions
 from latentwire.methods.dictionary import Dictionary
 from latentwire.methods.latents import Standard, as_received, space_of, start_latents
 from latentwire.reader import Prefix, Reader, Slot
-from latentwire.reader.load import open_reader
+from latentwire.reader.load import open_encoder
 from latentwire.wire_folder import WireFiles, WireReader, read_latents, read_wire, shortened, write_wire
 
 MEASURED = 256  # windows whose features' mean and deviation are taken
@@ -157,9 +157,8 @@ class Wire(Method):
             for name, tensor in self._trained.state_dict().items():
                 tensor.copy_(shortened(name, tensor))
         self._hashed = ""
-        encoder = self.source.reader
-        fields = asdict(self) | {"encoder": encoder.source, "layers": self.source.layers, "latents_from": None}
-        fields["encoder_dtype"] = str(encoder.dtype).removeprefix("torch.")
+        fields = asdict(self) | {"encoder": self.source.reader.source, "encoder_dtype": self.source.dtype}
+        fields |= {"layers": self.source.layers, "latents_from": None}
         known, tensors = {}, self.tensors()
         if self.latents_from is not None:
             earlier = read_wire(Path(self.latents_from))
@@ -204,10 +203,12 @@ class Wire(Method):
             return
         if reader is None and self.encoder is None:
             raise MethodError("expected a wire that names its encoder, got none; give a reader, or set method.encoder")
-        model = reader if reader is not None and self._is_encoder(reader) else None
-        model = model or open_reader(str(self.encoder), self.encoder_dtype)
+        if reader is not None and self._is_encoder(reader):
+            model, rounded = reader, reader.dtype
+        else:
+            model, rounded = open_encoder(str(self.encoder), self.encoder_dtype)
         layers = spaced_layers(model) if self.layers is None else self.layers
-        self.source = Encoder(model, layers, self.compressions[0])
+        self.source = Encoder(model, layers, self.compressions[0], rounded=rounded)
         latents = start_latents(self.source, self.hidden, self.pooling == "queries")
         latents.add_module("keeper", self.source.keeper)  # the sender's part: a latent means what was kept
         self._trained = nn.ModuleDict({"latents": latents.to(model.device), "adapters": self._adapters})

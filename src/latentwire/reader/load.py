@@ -80,9 +80,30 @@ def remember(reader: Reader) -> Reader:
     return reader
 
 
-def open_reader(name: str, dtype: str = "auto") -> Reader:
+def open_reader(name: str) -> Reader:
     """A reader that this process holds already under that name (`remember`), else a new one."""
-    return _OPEN.get(name) or load_reader(name, dtype=dtype)
+    return _OPEN.get(name) or load_reader(name)
+
+
+def open_encoder(name: str, dtype: str = "auto") -> tuple[Reader, torch.dtype]:
+    """A reader to encode with, and the dtype that its weights are rounded to: one that this process holds already, if it has that.
+
+    A new one computes in single precision with the rounded weights on a CPU that is not faster in half precision: many
+    take several times as long for the same sums, and what it sees differs by no more than such sums do from CPU to CPU.
+    """
+    held = _OPEN.get(name)
+    if held is not None and dtype in ("auto", _named(held.dtype)):
+        return held, held.dtype
+    loaded = load_model(name, dtype=dtype)
+    rounded, device = loaded.model.dtype, loaded.model.device
+    if rounded != torch.float32:
+        faster, _ = choose_dtype(lambda one: load_model(name, dtype=_named(one)).model, loaded.fingerprint, str(device))
+        loaded.model.to(torch.float32 if faster == torch.float32 else rounded)
+    return Reader(loaded.model, loaded.tokenizer, name, Layout("plain", 0), loaded.fingerprint), rounded
+
+
+def _named(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def load_model(

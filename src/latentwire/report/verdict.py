@@ -80,8 +80,7 @@ def judge(row: Row, thresholds: Thresholds, rows: Sequence[Row] = ()) -> Verdict
         return _judge_lead(row, rows)
     value, low, high = (getattr(row, f"{thresholds.measure}{end}") for end in ("", "_low", "_high"))
     if value is None:
-        sentence = _too_weak_sentence(row, thresholds.measure, {other.rung for other in rows})
-        return Verdict("reader too weak", thresholds.measure, None, None, None, (), sentence)
+        return _judge_none(row, thresholds.measure, {other.rung for other in rows})
     outcome = _outcome(value, thresholds)
     straddles: tuple[str, ...] = ()
     if low is not None and high is not None:
@@ -194,20 +193,24 @@ def _straddling(names: Sequence[str]) -> str:
     return f"The interval straddles the {listed} {lines}: more questions could change this outcome."
 
 
-def _too_weak_sentence(row: Row, measure: Measure, rungs: Collection[str]) -> str:
+def _judge_none(row: Row, measure: Measure, rungs: Collection[str]) -> Verdict:
+    """Nothing is formed: a rung that it takes is not there, or the reader does not gain from the text."""
     missing = [rung for rung in (FLOOR_TUNED, TEXT_TUNED) if rung not in rungs]
     if measure == "share_of_gap" and missing:
-        return (
+        sentence = (
             f"Nothing is decided on {row.dataset} with {row.reader}: no share of the gap is formed without the rungs "
             f"{' and '.join(map(repr, missing))}; add them to eval.rungs."
         )
+        return Verdict("inconclusive", measure, None, None, None, (), sentence)
     if measure == "share_of_gap":
-        return (
+        sentence = (
             f"Reader too weak: on {row.dataset}, {row.reader} answers from the text not clearly better than with no "
             "context, both tuned, so no share of the gap is formed and nothing is decided."
         )
-    return (
-        f"Reader too weak: on {row.dataset}, {row.reader} answers from raw embeddings not clearly better than with no "
-        "context, so no ratio is formed and nothing is decided. "
-        "Use a stronger reader, more questions or another layout."
-    )
+    else:
+        sentence = (
+            f"Reader too weak: on {row.dataset}, {row.reader} answers from raw embeddings not clearly better than with no "
+            "context, so no ratio is formed and nothing is decided. "
+            "Use a stronger reader, more questions or another layout."
+        )
+    return Verdict("reader too weak", measure, None, None, None, (), sentence)
