@@ -27,6 +27,7 @@ from latentwire.evaluate import Evaluator, RungResult, shown
 from latentwire.methods import METHODS, Method
 from latentwire.metrics import PairedBootstrap
 from latentwire.pipeline import evaluation_examples, training_examples
+from latentwire.remembered import remembering
 from latentwire.runs import provenance
 
 REFERENCE = "fp16"
@@ -76,6 +77,7 @@ def row_of(result: RungResult, reference: RungResult, bootstrap: PairedBootstrap
     }
 
 
+@remembering()
 def main() -> None:
     """Read the arguments, measure, write the file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -167,7 +167,7 @@ for part in $PARTS; do
       for shipped in facts real; do
         case $shipped in
           facts) recipe=recipes/wire_facts.yaml train='data.limit=3200' ;;
-          real) recipe=recipes/wire.yaml train="$WIKI data.limit=1500" ;;
+          real) recipe=recipes/wire.yaml train="$WIKI data.limit=400" ;;
         esac
         if [ -e "wires/$shipped" ]; then
           # shellcheck disable=SC2086

@@ -18,6 +18,7 @@ from latentwire.errors import DataError, LatentError, LatentWireError, WireError
 from latentwire.latent import FloatArray, Latent
 from latentwire.latent_files import read_messages
 from latentwire.reader.gguf import cache_dir
+from latentwire.remembered import remembering
 from latentwire.wire import Form, Wire
 from latentwire.wire_format import digest, pack
 from latentwire.wire_header import Header
@@ -133,10 +134,11 @@ def _write(
 def latent_vectors(wire: Wire, texts: Sequence[str], progress: Callable[[float, str], None]) -> FloatArray:
     """The vectors `[N, d]` of texts' latents at every compression that a wire serves: what codebooks are learnt from."""
     found = []
-    steps = [(size, first) for size in wire.method.compressions for first in range(0, len(texts), BATCH)]
-    for done, (size, first) in enumerate(steps):
-        found += [latent.payload for latent in wire.encode(texts[first : first + BATCH], size)]
-        progress(done / len(steps), f"{size}x")
+    for first in range(0, len(texts), BATCH):
+        progress(first / len(texts), "")
+        with remembering():  # a text is read once for all compressions
+            for size in wire.method.compressions:
+                found += [latent.payload for latent in wire.encode(texts[first : first + BATCH], size)]
     progress(1.0, "")
     return np.concatenate(found).astype(np.float32)
 
