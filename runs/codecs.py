@@ -4,11 +4,14 @@
 
 WIRE is a wire's folder; the recipe names the evaluation data and the texts that codebooks are learnt from (its training contexts). For
 each reader, compression and codec one row: F1, answer NLL, how much of it is lost against fp16 (paired, over contexts, as a share of
-fp16's) and how many answers are the same, beside the bytes of a context. Text stands there in its own codecs.
+fp16's) and how many answers are the same, beside the bytes of a context. Text stands there in its own codec. What was measured is kept in
+out/codecs-<dataset>.jsonl: run again, it goes on from there.
 """
 
 import argparse
+import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,10 +27,10 @@ from latentwire.config import dump, load_recipe
 from latentwire.data import context_hash
 from latentwire.documents import latent_vectors
 from latentwire.evaluate import Evaluator, RungResult, shown
+from latentwire.latent import FloatArray, Latent
 from latentwire.methods import METHODS, Method
 from latentwire.metrics import PairedBootstrap
 from latentwire.pipeline import evaluation_examples, training_examples
-from latentwire.remembered import remembering
 from latentwire.runs import provenance
 
 REFERENCE = "fp16"
@@ -38,23 +41,57 @@ LOSS = 0.02  # of fp16's NLL that the default codec may lose, at its interval's 
 
 @dataclass
 class Coded(Method):
-    """A wire's latents of one compression in one codec."""
+    """A wire's latents of one compression in one codec. `made` holds what was encoded before: all codecs send the same."""
 
     wire: Wire
     compression: int
     codec: str
+    made: dict[str, Latent]
     books: Codebooks | None = None
 
     def encode(self, slots, reader):
         """As the wire encodes, in the codec."""
-        windows = [self.wire.method.source.windows(slot.text) for slot in slots]
-        found = self.wire.method.encode_windows(windows, self.compression)
+        new = list(dict.fromkeys(slot.text for slot in slots if slot.text not in self.made))
+        if new:
+            self.made |= dict(zip(new, self.wire.encode(new, self.compression), strict=True))
+        found = [self.made[slot.text] for slot in slots]
         return [self.books.coded(one) if self.books else replace(one, codec=self.codec) for one in found]
 
     def prefix(self, latents, reader):
         """As the wire reads."""
         restored = [self.books.restored(one) if self.books else one for one in latents]
         return self.wire.method.prefix(restored, reader)
+
+
+@dataclass
+class Kept:
+    """Results in a file, by what they are of."""
+
+    path: Path
+    identity: str
+
+    def found(self) -> dict[str, RungResult]:
+        """Those of this wire and recipe; a line that was cut is left out."""
+        lines = self.path.read_text().split("\n")[:-1] if self.path.exists() else []
+        kept = [json.loads(line) for line in lines]
+        return {one["key"]: RungResult.from_dict(one["result"]) for one in kept if one["identity"] == self.identity}
+
+    def add(self, key: str, result: RungResult) -> None:
+        """One more."""
+        self.path.parent.mkdir(exist_ok=True)
+        with self.path.open("a") as file:
+            file.write(json.dumps({"identity": self.identity, "key": key, "result": result.to_dict()}) + "\n")
+
+
+def vectors_of(wire: Wire, texts: list[str], progress: Callable[[float, str], None]) -> FloatArray:
+    """The vectors of the texts' latents, kept in a file."""
+    name = hashlib.sha256("\0".join([wire.method.space, *texts]).encode()).hexdigest()[:16]
+    path = ROOT / "out" / f"codecs-{name}.npy"
+    if not path.exists():
+        found = latent_vectors(wire, texts, progress)
+        path.parent.mkdir(exist_ok=True)
+        np.save(path, found)
+    return np.load(path)  # type: ignore[no-any-return]
 
 
 def row_of(result: RungResult, reference: RungResult, bootstrap: PairedBootstrap) -> dict[str, Any]:
@@ -77,7 +114,6 @@ def row_of(result: RungResult, reference: RungResult, bootstrap: PairedBootstrap
     }
 
 
-@remembering()
 def main() -> None:
     """Read the arguments, measure, write the file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -93,31 +129,36 @@ def main() -> None:
     wire, examples = Wire.load(given.wire), evaluation_examples(recipe)
     texts = list(dict.fromkeys(example.context for example in training_examples(recipe)))
     bootstrap = PairedBootstrap([context_hash(example.context) for example in examples], 10_000)
-    rows: list[dict[str, Any]] = []
+    dataset = Path(str(recipe.data.eval.get("path", recipe.data.eval["name"]))).stem
+    kept = Kept(
+        ROOT / "out" / f"codecs-{dataset}.jsonl", f"{wire.method.space} {json.dumps(dump(recipe), sort_keys=True)}"
+    )
+    found, rows = kept.found(), []
+    made: dict[int, dict[str, Latent]] = {compression: {} for compression in wire.method.compressions[:2]}
     with (bars := Bars(Console(stderr=True))).bars:
-        vectors = latent_vectors(wire, texts, bars.task("encoding what codebooks are learnt from"))
+        vectors = vectors_of(wire, texts, bars.task("encoding what codebooks are learnt from"))
         books = [learn(vectors, size) for size in SIZES]
         for name in given.readers:
             reader = wire.open_reader(name)
             evaluator = Evaluator(reader, examples, recipe.eval.batch, recipe.eval.max_new_tokens)
 
             def measure(called: str, method: Method, evaluator: Evaluator = evaluator) -> RungResult:
-                evaluator.progress = shown(bars.task(f"{evaluator.reader.name}, {called}"))
-                return evaluator.run(called, method, "context")
+                key = f"{evaluator.reader.name}, {called}"
+                if key not in found:
+                    evaluator.progress = shown(bars.task(key))
+                    found[key] = evaluator.run(called, method, "context")
+                    kept.add(key, found[key])
+                return found[key]
 
-            for compression in wire.method.compressions[:2]:
-                reference = measure(f"{REFERENCE} {compression}x", Coded(wire, compression, REFERENCE))
-                others = [
-                    measure(f"{codec} {compression}x", Coded(wire, compression, codec))
-                    for codec in ("fp32", "int8", "int4")
+            for compression, latents in made.items():
+                codecs = [(codec, codec, None) for codec in (REFERENCE, "fp32", "int8", "int4")]
+                codecs += [(f"{CODEC} {len(one.words)}", CODEC, one) for one in books]
+                results = [
+                    measure(f"{called} {compression}x", Coded(wire, compression, codec, latents, own))
+                    for called, codec, own in codecs
                 ]
-                others += [
-                    measure(f"{CODEC} {len(one.words)} {compression}x", Coded(wire, compression, CODEC, one))
-                    for one in books
-                ]
-                rows += [row_of(result, reference, bootstrap) for result in (reference, *others)]
-            text = measure("utf8", METHODS["full_text"]())
-            rows += [row_of(text, reference, bootstrap)]
+                rows += [row_of(result, results[0], bootstrap) for result in results]
+            rows.append(row_of(measure("utf8", METHODS["full_text"]()), results[0], bootstrap))
     facts = provenance()
     result = {
         "run": {"command": given.command, "seed": recipe.train.seed, **facts},
@@ -133,7 +174,6 @@ def main() -> None:
         },
         "rows": rows,
     }
-    dataset = Path(str(recipe.data.eval.get("path", recipe.data.eval["name"]))).stem
     path = given.results / dataset / "wire--codecs.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(rounded(result), indent=1, sort_keys=True, ensure_ascii=False) + "\n")
