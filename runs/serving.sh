@@ -3,7 +3,7 @@
 #   load, overload, soak   locust's clients against `latentwire serve` (runs/serving/measure.py); an hour in all on 2 cores
 #   openapi                schemathesis against the OpenAPI page: no request ends in a 5xx
 #   vllm                   the same answers from a real vLLM server, in an environment of its own
-#   fuzz                   10 million inputs for the reader of messages
+#   fuzz                   10 million inputs for the reader of messages, or an hour of them
 set -eu
 cd "$(dirname "$0")/.."
 PARTS=${PARTS:-load overload soak openapi vllm fuzz}

@@ -4,7 +4,7 @@
 
 openapi    schemathesis sends what the OpenAPI page allows and what it does not, with the model's name and a stored latent's id at
            their places: no answer may be a 5xx
-fuzz       10 million inputs for `unpack`, found by coverage (atheris): no crash, no error without a name, no memory beyond the limit
+fuzz       10 million inputs for `unpack`, or an hour of them, found by coverage (atheris): no crash, no error without a name, no memory beyond the limit
 """
 
 import argparse
@@ -19,6 +19,7 @@ from measure import ROOT, keep, served
 
 EXAMPLES = 200
 INPUTS = 10_000_000
+SECONDS = 3600
 
 
 def openapi(given: argparse.Namespace) -> dict[str, Any]:
@@ -31,11 +32,11 @@ def openapi(given: argparse.Namespace) -> dict[str, Any]:
             encoding="utf-8",
         )
         report = Path(folder) / "report.ndjson"
-        command = [given.schemathesis, "--config-file", str(config), "run", f"{server.url}/openapi.json"]
+        command = [str(Path(given.schemathesis).resolve()), "--config-file", str(config), "run", f"{server.url}/openapi.json"]
         command += ["--checks", "not_a_server_error", "--max-examples", str(given.examples), "--seed", "0"]
         command += ["--phases", "examples,coverage,fuzzing", "--request-timeout", "120"]
         command += ["--report", "ndjson", "--report-ndjson-path", str(report)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
         print(done.stdout[-3000:])
         lives = bool(server.client.models())
         statuses = re.findall(r'"status_code":\s*(\d+)', report.read_text(encoding="utf-8"))
@@ -54,7 +55,12 @@ def fuzz(given: argparse.Namespace) -> dict[str, Any]:
     """Executions and coverage."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "fuzz/fuzz_unpack.py", folder, "fuzz/corpus", f"-runs={given.inputs}", "-seed=1"]
-        command += ["-print_final_stats=1", "-rss_limit_mb=0", f"-artifact_prefix={folder}/"]
+        command += [
+            f"-max_total_time={SECONDS}",
+            "-print_final_stats=1",
+            "-rss_limit_mb=0",
+            f"-artifact_prefix={folder}/",
+        ]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     print(done.stderr[-2000:])
     found = re.findall(r"cov: (\d+) ft: (\d+)", done.stderr)
