@@ -32,7 +32,13 @@ def openapi(given: argparse.Namespace) -> dict[str, Any]:
             encoding="utf-8",
         )
         report = Path(folder) / "report.ndjson"
-        command = [str(Path(given.schemathesis).resolve()), "--config-file", str(config), "run", f"{server.url}/openapi.json"]
+        command = [
+            str(Path(given.schemathesis).resolve()),
+            "--config-file",
+            str(config),
+            "run",
+            f"{server.url}/openapi.json",
+        ]
         command += ["--checks", "not_a_server_error", "--max-examples", str(given.examples), "--seed", "0"]
         command += ["--phases", "examples,coverage,fuzzing", "--request-timeout", "120"]
         command += ["--report", "ndjson", "--report-ndjson-path", str(report)]
