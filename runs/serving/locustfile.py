@@ -1,4 +1,5 @@
-"""Clients in a closed loop: each asks, reads the stream to its end, and asks again. One JSON line for each request.
+"""Clients in a closed loop: each asks, reads the stream to its end, and asks again; who is refused waits as long as it is told. One JSON line
+for each request.
 
     PROMPTS=prompts.jsonl OUT=asked.jsonl REQUESTS=200 MODEL=smollm2-135m locust -f locustfile.py --headless -u 32 -r 32 --host URL
 
@@ -16,10 +17,10 @@ from locust import HttpUser, constant, task
 from locust.exception import StopUser
 
 PROMPTS = [json.loads(line) for line in Path(os.environ["PROMPTS"]).read_text().splitlines()]
-REQUESTS = int(os.environ["REQUESTS"])
+REQUESTS = int(os.environ["REQUESTS"])  # to be answered; those that are refused do not count
 SECONDS = float(os.environ.get("SECONDS", "inf"))
 BEGUN = time.perf_counter()
-NUMBERS = itertools.count()
+NUMBERS, ENDED = itertools.count(), []
 OUT = Path(os.environ["OUT"]).open("w", buffering=1)  # noqa: SIM115  (open as long as the process)
 
 
@@ -31,14 +32,22 @@ class Asker(HttpUser):
     @task
     def ask(self):
         """Ask the next question."""
-        number = next(NUMBERS)
-        if number >= REQUESTS or time.perf_counter() - BEGUN > SECONDS:
+        if len(ENDED) >= REQUESTS or time.perf_counter() - BEGUN > SECONDS:
             if self.environment.runner.user_count <= 1:
                 self.environment.runner.quit()
             raise StopUser
+        number = next(NUMBERS)
         place = number % len(PROMPTS)
         prompt, begin = PROMPTS[place], time.perf_counter()
-        record = {"prompt": place, "status": 0, "first": None, "text": "", "tokens": 0, "retry_after": None}
+        record = {
+            "number": number,
+            "prompt": place,
+            "status": 0,
+            "first": None,
+            "text": "",
+            "tokens": 0,
+            "retry_after": None,
+        }
         content = prompt["content"]
         if "text" in prompt:
             asked = {"text": prompt["text"], "include_data": False, "name": f"cold {number}"}  # which the store lacks
@@ -73,3 +82,7 @@ class Asker(HttpUser):
         record["begun"], record["retry_after"] = begin - BEGUN, answer.headers.get("Retry-After")
         OUT.write(json.dumps(record) + "\n")
         answer.success() if answer.status_code in (200, 429) else answer.failure(str(answer.status_code))
+        if answer.status_code == 429:
+            time.sleep(float(record["retry_after"]))
+        else:
+            ENDED.append(record)
