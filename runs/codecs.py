@@ -10,6 +10,7 @@ out/codecs-<dataset>.jsonl: run again, it goes on from there.
 
 import argparse
 import hashlib
+import io
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -21,6 +22,7 @@ from collect import ROOT, portable, rounded
 from rich.console import Console
 
 from latentwire import Wire
+from latentwire.atomic import atomic_write
 from latentwire.bars import Bars
 from latentwire.codebooks import CODEC, Codebooks, learn
 from latentwire.config import dump, load_recipe
@@ -71,16 +73,19 @@ class Kept:
     identity: str
 
     def found(self) -> dict[str, RungResult]:
-        """Those of this wire and recipe; a line that was cut is left out."""
-        lines = self.path.read_text().split("\n")[:-1] if self.path.exists() else []
-        kept = [json.loads(line) for line in lines]
+        """Those of this wire and recipe."""
+        kept = [json.loads(line) for line in self._text().split("\n")[:-1]]
         return {one["key"]: RungResult.from_dict(one["result"]) for one in kept if one["identity"] == self.identity}
 
     def add(self, key: str, result: RungResult) -> None:
         """One more."""
+        line = json.dumps({"identity": self.identity, "key": key, "result": result.to_dict()})
+        text = f"{self._text()}{line}\n"
         self.path.parent.mkdir(exist_ok=True)
-        with self.path.open("a") as file:
-            file.write(json.dumps({"identity": self.identity, "key": key, "result": result.to_dict()}) + "\n")
+        atomic_write(self.path, lambda partial: partial.write_text(text))
+
+    def _text(self) -> str:
+        return self.path.read_text() if self.path.exists() else ""
 
 
 def vectors_of(wire: Wire, texts: list[str], progress: Callable[[float, str], None]) -> FloatArray:
@@ -89,8 +94,10 @@ def vectors_of(wire: Wire, texts: list[str], progress: Callable[[float, str], No
     path = ROOT / "out" / f"codecs-{name}.npy"
     if not path.exists():
         found = latent_vectors(wire, texts, progress)
+        buffer = io.BytesIO()
+        np.save(buffer, found)
         path.parent.mkdir(exist_ok=True)
-        np.save(path, found)
+        atomic_write(path, lambda partial: partial.write_bytes(buffer.getvalue()))
     return np.load(path)  # type: ignore[no-any-return]
 
 

@@ -111,8 +111,9 @@ def test_bfloat16_is_chosen_only_when_it_is_clearly_faster(
 
 @pytest.mark.parametrize(("bfloat16", "computes"), [(0.5, torch.bfloat16), (2.0, torch.float32)])
 def test_an_encoder_has_the_rounded_weights_and_computes_in_what_is_faster(
-    folder: Path, own_cache: Path, bfloat16: float, computes: torch.dtype
+    folder: Path, own_cache: Path, bfloat16: float, computes: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)  # where nothing is measured
     measured(folder, own_cache, bfloat16)
     reader, rounded = open_encoder(str(folder), "bfloat16")
     assert (reader.dtype, rounded) == (computes, torch.bfloat16)

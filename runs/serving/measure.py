@@ -30,6 +30,7 @@ from latentwire import Client
 from latentwire.data import DATASETS
 from latentwire.errors import ServerError
 from latentwire.reader.load import load_reader
+from latentwire.reader.precision import dtype_name
 from latentwire.runs import provenance
 
 ROOT = Path(__file__).parent.parent.parent
@@ -246,7 +247,7 @@ def main() -> None:
         "what": f"the server under load ({given.part}), locust's clients in a closed loop on the same machine",
         "peer": "the same server answering from text",
         "reader": given.reader,
-        "dtype": str(load_reader(given.reader).dtype).removeprefix("torch."),
+        "dtype": dtype_name(load_reader(given.reader).dtype),
         "contexts": f"{CONTEXTS} generated passages of each length; max_tokens 16",
     }
     keep(given, meta, rows)

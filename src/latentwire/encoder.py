@@ -24,6 +24,7 @@ from latentwire.errors import MethodError
 from latentwire.keeper import Keeper
 from latentwire.reader import Reader
 from latentwire.reader.inputs import positions
+from latentwire.reader.precision import dtype_name
 from latentwire.remembered import recall
 from latentwire.surprise import first_to_keep, surprise_of, word_surprise, words_of
 
@@ -122,7 +123,8 @@ class Encoder:
     @property
     def features(self) -> str:
         """What features depend on beside the text: identity, what it computes in, and which words are kept."""
-        computed = f"-in-{self.reader.dtype}" if self.rounded not in (None, self.reader.dtype) else ""
+        wider = self.rounded not in (None, self.reader.dtype)
+        computed = f"-in-{dtype_name(self.reader.dtype)}" if wider else ""
         return self.identity + computed + (f"-{self.keeper.digest}" if self.keeper.learnt else "")
 
     @property
@@ -134,7 +136,7 @@ class Encoder:
     @property
     def dtype(self) -> str:
         """Of the model's weights, whatever it computes in."""
-        return str(self.rounded or self.reader.dtype).removeprefix("torch.")
+        return dtype_name(self.rounded or self.reader.dtype)
 
     def windows(self, text: str) -> list[Window]:
         """The text's token ids in windows of at most `W`; one empty window for an empty text never occurs: it is refused.

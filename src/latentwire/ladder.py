@@ -14,6 +14,7 @@ from latentwire.methods import METHODS, Method, decoder_parameters
 from latentwire.metrics import Interval, PairedBootstrap
 from latentwire.reader import Reader
 from latentwire.reader.cache import cache_bytes
+from latentwire.reader.precision import dtype_name
 from latentwire.report.rows import FLOOR, FLOOR_TUNED, RAW, TEXT, TEXT_TUNED, Row
 from latentwire.rungs import OWN, Rung
 from latentwire.specs import Spec, build
@@ -68,7 +69,7 @@ def _common(recipe: Recipe, reader: Reader, facts: Mapping[str, Any], n: int, cl
         "objective": "+".join(recipe.objective.weights) if rung.trained else None,
         "seed": recipe.train.seed,
         "n": n,
-        "dtype": str(reader.dtype).removeprefix("torch."),
+        "dtype": dtype_name(reader.dtype),
         "threads": facts["threads"],
         "hardware": facts["hardware"],
         "commit": facts["commit"],

@@ -9,6 +9,7 @@ from latentwire.config import ObjectiveSpec, ReaderSpec, Recipe, TrainSpec
 from latentwire.corpus import Corpus
 from latentwire.objectives import OBJECTIVES
 from latentwire.reader import Prefix, Reader
+from latentwire.reader.precision import dtype_name
 from latentwire.schedule import planned_steps
 from latentwire.team import team
 
@@ -21,7 +22,7 @@ def resolve(recipe: Recipe, corpora: Sequence[Corpus]) -> Recipe:
 
 
 def _found(spec: ReaderSpec, reader: Reader) -> ReaderSpec:
-    found = {"dtype": str(reader.dtype).removeprefix("torch.")}
+    found = {"dtype": dtype_name(reader.dtype)}
     if spec.device_map is None:
         found["device"] = str(reader.device)
     return spec.model_copy(update=found)

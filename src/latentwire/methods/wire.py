@@ -25,6 +25,7 @@ from latentwire.methods.dictionary import Dictionary
 from latentwire.methods.latents import Standard, as_received, space_of, start_latents
 from latentwire.reader import Prefix, Reader, Slot
 from latentwire.reader.load import open_encoder
+from latentwire.reader.precision import dtype_name
 from latentwire.wire_folder import WireFiles, WireReader, read_latents, read_wire, shortened, write_wire
 
 MEASURED = 256  # windows whose features' mean and deviation are taken
@@ -218,7 +219,7 @@ class Wire(Method):
 
     def _is_encoder(self, reader: Reader) -> bool:
         """Whether a reader is the encoder that the fields name, in what that computes in: else it is opened once more."""
-        dtype = str(reader.dtype).removeprefix("torch.")
+        dtype = dtype_name(reader.dtype)
         return self.encoder is None or (self.encoder == reader.source and self.encoder_dtype in ("auto", dtype))
 
     def _take_latents(self, own: Mapping[str, Tensor]) -> None:

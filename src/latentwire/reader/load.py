@@ -31,7 +31,7 @@ from latentwire.reader.checkpoint import (
 )
 from latentwire.reader.gguf import config_of, converted, gguf_file
 from latentwire.reader.packaged import PACKAGED, ModelInfo, list_models
-from latentwire.reader.precision import choose_dtype
+from latentwire.reader.precision import choose_dtype, dtype_name
 from latentwire.reader.prompts import Style
 from latentwire.registry import nearest
 
@@ -92,18 +92,16 @@ def open_encoder(name: str, dtype: str = "auto") -> tuple[Reader, torch.dtype]:
     take several times as long for the same sums, and what it sees differs by no more than such sums do from CPU to CPU.
     """
     held = _OPEN.get(name)
-    if held is not None and dtype in ("auto", _named(held.dtype)):
+    if held is not None and dtype in ("auto", dtype_name(held.dtype)):
         return held, held.dtype
     loaded = load_model(name, dtype=dtype)
     rounded, device = loaded.model.dtype, loaded.model.device
     if rounded != torch.float32:
-        faster, _ = choose_dtype(lambda one: load_model(name, dtype=_named(one)).model, loaded.fingerprint, str(device))
+        faster, _ = choose_dtype(
+            lambda one: load_model(name, dtype=dtype_name(one)).model, loaded.fingerprint, str(device)
+        )
         loaded.model.to(torch.float32 if faster == torch.float32 else rounded)
     return Reader(loaded.model, loaded.tokenizer, name, Layout("plain", 0), loaded.fingerprint), rounded
-
-
-def _named(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
 
 
 def load_model(

@@ -23,6 +23,11 @@ RUNS = 3
 HOPELESS = 4.0  # times the seconds of float32: as much as that no warm-up costs
 
 
+def dtype_name(dtype: torch.dtype) -> str:
+    """As recipes and files name it, such as "bfloat16"."""
+    return str(dtype).removeprefix("torch.")
+
+
 def choose_dtype(load: Callable[[torch.dtype], Any], fingerprint: str, device: str) -> tuple[torch.dtype, str]:
     """The dtype for `auto`, and why.
 
