@@ -15,6 +15,7 @@ ROUNDS = 5
 TOKENS = (1000, 1500)
 COMPRESSION = 4
 NUM_CONTEXTS = 4
+LIGHT = (0, 1, 2)  # layers of an encoder that stops after two
 
 
 def long_contexts(reader, examples, tokens):
@@ -37,10 +38,14 @@ def held_bytes(cache):
 def measured(name, encoder, texts):
     """One reader's row: transformers reading the text, encoding, and the reader reading the latents, in turns."""
     reader = encoder if name == encoder.name else load_reader(name, shots=0)
-    method = Wire(encoder=encoder.source, compressions=(COMPRESSION,))
-    for one in dict.fromkeys((encoder, reader)):
-        method.prepare(one, np.zeros(one.vocab_size, dtype=np.int64))
-    times, kept, positions = {"text": [], "latents": [], "encode": []}, {}, {}
+    wires = {
+        part: Wire(encoder=encoder.source, compressions=(COMPRESSION,), layers=layers)
+        for part, layers in (("encode", None), ("light_encode", LIGHT))
+    }
+    for method in wires.values():
+        for one in dict.fromkeys((encoder, reader)):
+            method.prepare(one, np.zeros(one.vocab_size, dtype=np.int64))
+    times, kept, positions = {part: [] for part in ("text", "latents", *wires)}, {}, {}
     for _ in range(ROUNDS):
         for text in texts:
             prompt = reader.prompt(Example("", text, "What is it about?", ("it",)), "context")
@@ -48,23 +53,26 @@ def measured(name, encoder, texts):
             took, out = seconds(lambda ids=ids: reader.model(input_ids=ids, use_cache=True, logits_to_keep=1))
             times["text"].append(took)
             kept["text"], positions["text"] = held_bytes(out.past_key_values), ids.shape[1]
-            took, latents = seconds(lambda prompt=prompt: method.encode([prompt.slot], reader))
-            times["encode"].append(took)
+            for part, method in wires.items():
+                took, latents = seconds(lambda prompt=prompt, method=method: method.encode([prompt.slot], reader))
+                times[part].append(took)
             inputs = reader.lay_in([prompt], method.prefix(latents, reader))
             whole = Inputs(inputs.embeds, inputs.mask)  # nothing of it read before
             took, state = seconds(lambda whole=whole: reader.prefill(whole))
             times["latents"].append(took)
             kept["latents"], positions["latents"] = held_bytes(state.cache), int(state.mask.sum())
     needed = {part: cache_bytes(reader.model.config, positions[part], reader.dtype.itemsize) for part in kept}
-    text, latents, encode = (np.array(times[part]) for part in ("text", "latents", "encode"))
+    text, latents, encode, light = (np.array(times[part]) for part in ("text", "latents", *wires))
     return {
         "comparison": f"{reader.name}, {positions['text']:,} positions",
         "text_seconds": float(np.median(text)),
         "latents_seconds": float(np.median(latents)),
         "encode_seconds": float(np.median(encode)),
+        "light_encode_seconds": float(np.median(light)),
         "times_faster": float(np.median(text / latents)),
         "share_of_ideal_quarter": float(np.median(COMPRESSION * latents / text)),
         "times_faster_at_first_read": float(np.median(text / (latents + encode))),
+        "times_faster_at_first_read_light": float(np.median(text / (latents + light))),
         "times_faster_over_10_reads": float(np.median(10 * text / (10 * latents + encode))),
         **{f"{part}_positions": positions[part] for part in positions},
         **{f"{part}_cache_bytes": kept[part] for part in kept},
@@ -83,6 +91,7 @@ def test_prefill_and_key_value_memory_of_latents_against_text(benchmark, example
         "peer": "transformers in the same process reading the text, with its cache and logits of the last position only",
         "units": {
             "seconds": "median of all contexts and rounds, wall clock",
+            "light": "an encoder that stops after two of its layers",
             "cache_bytes": "keys and values of one prompt",
         },
         "headline": "one row for each reader and length; share_of_ideal_quarter is 1 where a quarter of the tokens takes a quarter of the time",

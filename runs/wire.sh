@@ -2,16 +2,18 @@
 # The wire's figures: DATA=<folder> [PARTS="..."] runs/wire.sh. A part goes on where it was stopped with RESUME=--resume. Parts:
 #   pretrain-facts, pretrain-real   wires/facts, which ships, and from it wires/real: PRETRAIN steps of 8 questions with both readers (on
 #                                   Wikipedia alone), some for another adapter for Gemma alone, then more with both (on reddit too)
+#   pretrain-light                  wires/light, which ships: as many steps from nothing, with an encoder that stops after two layers
 #   llmlingua-facts, llmlingua-real the contexts of the next two as LLMLingua shortens them, in an environment of its own
 #   facts, real                     the whole ladder: STEPS more of 8 questions from those wires, tuned rungs trained as long;
 #                                   LLMLingua's rungs only where the part before ran
+#   light                           wires/light as the part facts takes wires/facts, and the two beside each other
 #   dedicated                       one wire for both readers, for each alone, and each attached to the other's: ALONE steps a reader
 #   hotpotqa                        the wire of the part real, as trained there, on contexts of some 1,300 tokens, as they come
 #   codecs                          what fp32, int8, int4 and learnt codes cost wires/facts, and wires/real where it is
 #   demo                            recipes/wire_demo.yaml
 set -eu
 cd "$(dirname "$0")/.."
-PARTS=${PARTS:-pretrain-facts pretrain-real llmlingua-facts llmlingua-real facts real dedicated hotpotqa demo}
+PARTS=${PARTS:-pretrain-facts pretrain-real pretrain-light llmlingua-facts llmlingua-real facts real light dedicated hotpotqa demo}
 PRETRAIN=${PRETRAIN:-1800}
 STEPS=${STEPS:-100}
 ALONE=${ALONE:-200}
@@ -22,6 +24,7 @@ BRIEF='[no context, full text, raw embeddings, wire 4x, wire 8x, "wire 4x, shuff
 BARE='[no context, full text, raw embeddings, wire 4x, "wire 4x, shuffled", "wire 4x, zero"]'
 ONE='[no context, full text, raw embeddings, wire 4x]'
 WIKI="data.train=[{name: squad, path: ${DATA:-}/squadshifts_wiki.json}]"
+LIGHT='method.layers=[1, 2]'
 GEMMA='{name: gemma-3-270m, style: plain, shots: 2}'
 
 wire() { # name, then what latentwire takes
@@ -86,7 +89,7 @@ lingua() { # facts or real: further rungs for eval.rungs, where the text is ther
 
 versus() { # variant, margin, tested runs, then reference runs
   # shellcheck disable=SC2086
-  .venv/bin/python runs/versus.py $3 --reference $4 --margin "$2" --variant "$1" --command "ALONE=$ALONE PARTS=dedicated runs/wire.sh"
+  .venv/bin/python runs/versus.py $3 --reference $4 --margin "$2" --variant "$1" --command "PARTS=$part runs/wire.sh"
 }
 
 for part in $PARTS; do
@@ -102,6 +105,13 @@ for part in $PARTS; do
       wire wires/facts recipes/wire_facts.yaml $(further out/wires/facts-first/wire 600) data.limit=4800 data.seed=3 $short eval.rungs="$BRIEF"
       collect wires/facts pretrain
       ship facts
+      ;;
+    pretrain-light)
+      short='data.eval_limit=100 eval.max_new_tokens=16 verdict.measure=f1'
+      # shellcheck disable=SC2086
+      wire wires/light recipes/wire_facts.yaml "$LIGHT" data.limit=$((PRETRAIN * 8)) train.steps="$PRETRAIN" train.batch_examples=8 $short eval.rungs="$BRIEF"
+      collect wires/light pretrain-light
+      ship light
       ;;
     pretrain-real)
       # shellcheck disable=SC2046
@@ -125,6 +135,14 @@ for part in $PARTS; do
       # shellcheck disable=SC2046
       wire wire-facts $(ladder facts) eval.rungs="[$(lingua facts)]"
       collect wire-facts ladder --target "wire 4x=0.90"
+      ;;
+    light)
+      # shellcheck disable=SC2046
+      wire wire-light $(ladder facts) train.start_from=wires/light "$LIGHT" eval.rungs="$LONG"
+      collect wire-light light
+      # shellcheck disable=SC2046
+      wire wire-whole $(ladder facts) eval.rungs="$ONE" --baselines out/wire-light
+      versus light-against-whole 0.02 out/wire-light out/wire-whole
       ;;
     real)
       # shellcheck disable=SC2046

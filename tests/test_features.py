@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from latentwire.data import DATASETS
-from latentwire.encoder import Encoder
+from latentwire.encoder import Encoder, spaced_layers
 from latentwire.errors import FeatureError, MethodError
 from latentwire.features import FeatureStore, span_bytes
 from latentwire.reader.load import load_reader
@@ -22,7 +22,8 @@ MIB = 2**20
 
 
 def encoder_of(family="llama", **fields):
-    return Encoder(tiny_reader(family), **{"layers": (0, 1, 2), "window": 32, **fields})
+    reader = tiny_reader(family)
+    return Encoder(reader, **{"layers": spaced_layers(reader), "window": 32, **fields})
 
 
 def windows_of(encoder, texts=TEXTS):
@@ -72,6 +73,27 @@ def test_spans_end_at_the_tokens_that_are_kept_and_hold_the_models_own_hidden_st
             torch.testing.assert_close(found.states[:, place].float(), states[found.kept], atol=2e-2, rtol=2e-2)
             means = torch.stack([span.mean(dim=0) for span in states.split(found.sizes.tolist())])
             torch.testing.assert_close(found.states[:, num_layers + place].float(), means, atol=2e-2, rtol=2e-2)
+
+
+@pytest.mark.parametrize("layers", [(0,), (1,), (0, 1)])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_an_encoder_that_stops_early_sees_the_models_own_states_and_keeps_rare_words_first(family, layers):
+    encoder = encoder_of(family, layers=layers)
+    reader, windows = encoder.reader, windows_of(encoder)
+    further = []
+    watch = reader.model.model.layers[max(layers)].register_forward_hook(lambda *_: further.append(True))
+    read = encoder.read(windows)
+    watch.remove()
+    assert not further, "a layer ran that nothing is kept of"
+    begin = [] if reader.tokenizer.bos_token_id is None else [reader.tokenizer.bos_token_id]
+    for window, seen, spans in zip(windows, read, encoder.spans(windows), strict=True):
+        out = reader.model(input_ids=torch.tensor([[*begin, *window]]), output_hidden_states=True)
+        for place, layer in enumerate(layers):
+            states = out.hidden_states[layer][0, len(begin) :]
+            torch.testing.assert_close(seen.states[:, place], states, atol=1e-4, rtol=1e-4)
+        order = by_surprise(reader, torch.tensor(window), torch.tensor(window).float().log1p())
+        assert torch.equal(spans.kept, order[: -(-len(window) // 4)].sort().values)
+    assert encoder.identity != encoder_of(family).identity
 
 
 def test_coarser_spans_are_those_of_a_coarser_encoder():

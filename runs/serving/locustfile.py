@@ -20,7 +20,7 @@ PROMPTS = [json.loads(line) for line in Path(os.environ["PROMPTS"]).read_text().
 REQUESTS = int(os.environ["REQUESTS"])  # to be answered; those that are refused do not count
 SECONDS = float(os.environ.get("SECONDS", "inf"))
 BEGUN = time.perf_counter()
-NUMBERS, ENDED = itertools.count(), []
+NUMBERS, ENDED, STOPPED = itertools.count(), [], []
 OUT = Path(os.environ["OUT"]).open("w", buffering=1)  # noqa: SIM115  (open as long as the process)
 
 
@@ -33,8 +33,6 @@ class Asker(HttpUser):
     def ask(self):
         """Ask the next question."""
         if len(ENDED) >= REQUESTS or time.perf_counter() - BEGUN > SECONDS:
-            if self.environment.runner.user_count <= 1:
-                self.environment.runner.quit()
             raise StopUser
         number = next(NUMBERS)
         place = number % len(PROMPTS)
@@ -64,6 +62,12 @@ class Asker(HttpUser):
             if answer.status_code == 200:
                 self.read(record, answer, begin)
             self.note(record, answer, begin)
+
+    def on_stop(self):
+        """End with the last client."""
+        STOPPED.append(self)
+        if len(STOPPED) == self.environment.runner.target_user_count:
+            self.environment.runner.quit()
 
     def read(self, record, answer, begin):
         """Read the stream."""

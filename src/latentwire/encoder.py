@@ -8,17 +8,21 @@
 The words that are most likely to be asked for are kept, with all their tokens (`keeper.py`); before that has been learnt, those that
 the model did not see coming (`surprise.py`). A span is as long as it takes to the next kept token, r tokens on average.
 
+The model is run up to the last layer that is kept. One that stops before its own last layer foresees no token: rare tokens surprise it.
+
 Windows do not see one another: a text may be of any length, and text appended to it at a border adds windows and changes
 none.
 """
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from latentwire.errors import MethodError
 from latentwire.keeper import Keeper
@@ -26,7 +30,7 @@ from latentwire.reader import Reader
 from latentwire.reader.inputs import positions
 from latentwire.reader.precision import dtype_name
 from latentwire.remembered import recall
-from latentwire.surprise import first_to_keep, surprise_of, word_surprise, words_of
+from latentwire.surprise import first_to_keep, rarity_of, surprise_of, word_surprise, words_of
 
 Window = tuple[int, ...]
 MAX_LAYERS = 6
@@ -71,8 +75,8 @@ class Spans:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Seen:
-    """What the model sees in a window of `n` tokens: hidden states `[n, K, D]`, how surprising each token was `[n]`, and the number of
-    its word `[n]`."""
+    """What the model sees in a window of `n` tokens: hidden states `[n, K, D]`, how surprising each token was `[n]` (how rare it is,
+    where the model stops early), and the number of its word `[n]`."""
 
     states: Tensor
     surprise: Tensor
@@ -131,7 +135,13 @@ class Encoder:
     def identity(self) -> str:
         """Model, layers, pool and dtype of its weights: what a wire must find again."""
         layers = ".".join(map(str, self.layers))
-        return f"{self.reader.fingerprint}-layers{layers}-words{self.pool}-{self.dtype}"
+        kept = "rare" if self.stops else "words"
+        return f"{self.reader.fingerprint}-layers{layers}-{kept}{self.pool}-{self.dtype}"
+
+    @property
+    def stops(self) -> bool:
+        """Whether the model is left before its last layer."""
+        return max(self.layers) < int(self.reader.model.config.num_hidden_layers)
 
     @property
     def dtype(self) -> str:
@@ -185,23 +195,35 @@ class Encoder:
         found = []
         for row, window in enumerate(windows):
             own = slice(len(begin), len(begin) + len(window))
-            surprise = surprise_of(self.reader, last[row, : own.stop], ids[row, : own.stop])[-len(window) :]
-            found.append(Seen(states[row, own], surprise, words_of(self.reader, list(window))))
+            seen = ids[row, : own.stop]
+            surprise = rarity_of(seen) if self.stops else surprise_of(self.reader, last[row, : own.stop], seen)
+            found.append(Seen(states[row, own], surprise[-len(window) :], words_of(self.reader, list(window))))
         return found
 
     def _states(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Hidden states `[B, T, K, D]` of the kept layers and last ones `[B, T, D]`; padding is on the right, where a causal
         model cannot see it."""
-        mask = mask.to(self.reader.device)
-        out = self.reader.model.get_decoder()(
-            inputs_embeds=self.reader.embed(ids),
+        mask, embeds = mask.to(self.reader.device), self.reader.embed(ids)
+        out = self._decoder(
+            inputs_embeds=embeds,
             attention_mask=mask.long(),
             position_ids=positions(mask),
             output_hidden_states=True,
             use_cache=False,
         )
-        kept = torch.stack([out.hidden_states[layer].to(mask.device) for layer in self.layers], dim=2)
-        return kept, out.last_hidden_state
+        states = [embeds, *(out.hidden_states or ())[1:]]
+        return torch.stack([states[layer].to(mask.device) for layer in self.layers], dim=2), out.last_hidden_state
+
+    @cached_property
+    def _decoder(self) -> Any:
+        """The model's layers up to the last that is kept, which they share with the model itself."""
+        decoder: Any = self.reader.model.get_decoder()
+        if self.stops:
+            decoder = copy.copy(decoder)
+            decoder._modules = {**decoder._modules, "norm": nn.Identity()}  # what comes out is a hidden state
+            decoder.config = copy.copy(decoder.config)
+            decoder.config.num_hidden_layers = max(self.layers)
+        return decoder
 
     def _spans(self, states: Tensor, order: Tensor) -> Spans:
         length = len(order)
@@ -211,7 +233,9 @@ class Encoder:
         kept = kept.sort().values
         states = states.float().cpu()
         blank = Spans(kept, rank[kept], states, length)
-        means = torch.stack([span.mean(dim=0) for span in states.split(blank.sizes.tolist())])
+        owner = torch.arange(len(kept)).repeat_interleave(blank.sizes)
+        sums = torch.zeros(len(kept), *states.shape[1:]).index_add_(0, owner, states)
+        means = sums / blank.sizes[:, None, None]
         return replace(blank, states=torch.cat([states[kept], means], dim=1).to(torch.bfloat16))
 
 

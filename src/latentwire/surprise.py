@@ -8,8 +8,11 @@ one after the other; of a reader that gets the first alone they are lost, and it
 side by side.
 """
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor
+from transformers import PreTrainedTokenizerBase
 
 from latentwire.reader import Reader
 
@@ -41,12 +44,10 @@ def word_surprise(surprise: Tensor, word: Tensor) -> Tensor:
 
 def words_of(reader: Reader, ids: list[int]) -> Tensor:
     """The number of each token's word, `[T]`, rising from 0. Numbers are words; a punctuation mark is one of its own."""
-    pieces = reader.tokenizer.convert_ids_to_tokens(ids)
-    texts = [str(text) for text in reader.tokenizer.batch_decode([[token] for token in ids])]
     numbers: list[int] = []
     size, before = 0, ""
-    for piece, text in zip(pieces, texts, strict=True):
-        spaced = text[:1].isspace() or str(piece).startswith(SENTENCEPIECE_SPACE)
+    for token in ids:
+        text, spaced = _shown(reader.tokenizer, token)
         goes_on = not spaced and _in_word(text[:1]) and (_in_word(before[-1:]) or before.isspace())
         size = size + 1 if numbers and goes_on and size < LONGEST_WORD else 1
         numbers.append(numbers[-1] + (size == 1) if numbers else 0)
@@ -63,6 +64,21 @@ def surprise_of(reader: Reader, last: Tensor, ids: Tensor) -> Tensor:
         logits = reader.head(last[:-1][start : start + size]).float().cpu()
         found.append(torch.nn.functional.cross_entropy(logits, due, reduction="none"))
     return torch.cat(found)
+
+
+def rarity_of(ids: Tensor) -> Tensor:
+    """How rare each of `ids [T]` is, in nats up to a constant, where no model says how likely it was: the logarithm of its number.
+
+    Byte-pair merges number tokens as they were found, common ones first, and frequency falls with rank by a power near one (Zipf 1949).
+    """
+    return ids.float().log1p()
+
+
+@lru_cache(maxsize=2**18)
+def _shown(tokenizer: PreTrainedTokenizerBase, token: int) -> tuple[str, bool]:
+    """A token's text, and whether a space comes before what one sees of it."""
+    text = str(tokenizer.decode([token]))
+    return text, text[:1].isspace() or str(tokenizer.convert_ids_to_tokens(token)).startswith(SENTENCEPIECE_SPACE)
 
 
 def _in_word(letter: str) -> bool:
