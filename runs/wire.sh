@@ -6,7 +6,7 @@
 #   llmlingua-facts, llmlingua-real the contexts of the next two as LLMLingua shortens them, in an environment of its own
 #   facts, real                     the whole ladder: STEPS more of 8 questions from those wires, tuned rungs trained as long;
 #                                   LLMLingua's rungs only where the part before ran
-#   light                           wires/light as the part facts takes wires/facts, and the two beside each other
+#   light                           wires/light as the part facts takes wires/facts, without tuned rungs, and the two beside each other
 #   dedicated                       one wire for both readers, for each alone, and each attached to the other's: ALONE steps a reader
 #   hotpotqa                        the wire of the part real, as trained there, on contexts of some 1,300 tokens, as they come
 #   codecs                          what fp32, int8, int4 and learnt codes cost wires/facts, and wires/real where it is
@@ -138,10 +138,10 @@ for part in $PARTS; do
       ;;
     light)
       # shellcheck disable=SC2046
-      wire wire-light $(ladder facts) train.start_from=wires/light "$LIGHT" eval.rungs="$LONG"
+      wire wire-light $(ladder facts) train.start_from=wires/light "$LIGHT" eval.rungs="$BRIEF" verdict.measure=f1
       collect wire-light light
       # shellcheck disable=SC2046
-      wire wire-whole $(ladder facts) eval.rungs="$ONE" --baselines out/wire-light
+      wire wire-whole $(ladder facts) eval.rungs="$ONE" verdict.measure=f1 --baselines out/wire-light
       versus light-against-whole 0.02 out/wire-light out/wire-whole
       ;;
     real)

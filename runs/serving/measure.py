@@ -2,7 +2,8 @@
 
     python runs/serving/measure.py PART --locust PATH --command "..." [--wire wires/facts] [--reader smollm2-135m]
 
-load       32 clients at contexts of 200 and 500 tokens and 8 at 1,500, 200 answers each: from text, from stored latents, and cold
+load       32 clients at contexts of 200 and 500 tokens and 8 at 1,500, 200 answers each: from text, from stored latents, and cold, with
+           the wire's encoder and with one that stops early
 overload   64 clients, a server that holds 8 waiting requests, until 200 are answered: who is refused, who is answered, and whether rightly
 soak       4 clients for 20 minutes: the server's memory
 Clients are locust's, in a closed loop over loopback, on the same machine as the server: they take some of its time.
@@ -10,6 +11,7 @@ Clients are locust's, in a closed loop over loopback, on the same machine as the
 
 import argparse
 import contextlib
+import itertools
 import json
 import os
 import socket
@@ -35,6 +37,7 @@ from latentwire.runs import provenance
 
 ROOT = Path(__file__).parent.parent.parent
 LOADS = ((200, 32), (500, 32), (1500, 8))  # tokens of the context, clients
+WAYS = {"wires/facts": ("text", "stored latent", "cold"), "wires/light": ("cold",)}
 REQUESTS = 200
 CONTEXTS = 16  # distinct ones of each length
 SOAK_SECONDS = 1200.0
@@ -165,14 +168,14 @@ def prompts_of(server: Served, made: list[tuple[str, str]], way: str) -> list[di
 def load(given: argparse.Namespace) -> list[dict[str, Any]]:
     """One row for each length and way."""
     rows = []
-    with served(given.wire, given.reader, "--running", "32", "--waiting", "64") as server:
-        for tokens, clients in LOADS:
-            made = contexts(tokens, given.reader)
-            for way in ("text", "stored latent", "cold"):
-                prompts = prompts_of(server, made, way)
+    for wire, ways in WAYS.items():
+        with served(wire, given.reader, "--running", "32", "--waiting", "64") as server:
+            for (tokens, clients), way in itertools.product(LOADS, ways):
+                prompts = prompts_of(server, contexts(tokens, given.reader), way)
                 expected = alone(server, prompts, given.reader)
                 records = asked(server, given.locust, prompts, given.reader, clients, given.requests)
-                rows.append({"comparison": f"{tokens} tokens, {clients} clients, {way}", **summary(records, expected)})
+                name = f"{tokens} tokens, {clients} clients, {way}, {wire}"
+                rows.append({"comparison": name, **summary(records, expected)})
                 print(json.dumps(rows[-1]), flush=True)
     return rows
 
@@ -236,7 +239,7 @@ def main() -> None:
     parser.add_argument("part", choices=("load", "overload", "soak"))
     parser.add_argument("--locust", required=True)
     parser.add_argument("--command", required=True)
-    parser.add_argument("--wire", default="wires/facts")
+    parser.add_argument("--wire", default="wires/facts", help="of overload and soak")
     parser.add_argument("--reader", default="smollm2-135m")
     parser.add_argument("--requests", type=int, default=REQUESTS)
     parser.add_argument("--seconds", type=float, default=SOAK_SECONDS)
