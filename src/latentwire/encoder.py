@@ -27,7 +27,6 @@ from torch import Tensor, nn
 from latentwire.errors import MethodError
 from latentwire.keeper import Keeper
 from latentwire.reader import Reader
-from latentwire.reader.inputs import positions
 from latentwire.reader.precision import dtype_name
 from latentwire.remembered import recall
 from latentwire.surprise import first_to_keep, rarity_of, surprise_of, word_surprise, words_of
@@ -186,12 +185,9 @@ class Encoder:
         begin = [] if self.reader.tokenizer.bos_token_id is None else [self.reader.tokenizer.bos_token_id]
         longest = len(begin) + max(map(len, windows))
         ids = torch.zeros(len(windows), longest, dtype=torch.long)
-        mask = torch.zeros(len(windows), longest, dtype=torch.bool)
         for row, window in enumerate(windows):
-            size = len(begin) + len(window)
-            ids[row, :size] = torch.tensor([*begin, *window])
-            mask[row, :size] = True
-        states, last = self._states(ids, mask)
+            ids[row, : len(begin) + len(window)] = torch.tensor([*begin, *window])
+        states, last = self._states(ids)
         found = []
         for row, window in enumerate(windows):
             own = slice(len(begin), len(begin) + len(window))
@@ -200,25 +196,22 @@ class Encoder:
             found.append(Seen(states[row, own], surprise[-len(window) :], words_of(self.reader, list(window))))
         return found
 
-    def _states(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    def _states(self, ids: Tensor) -> tuple[Tensor, Tensor]:
         """Hidden states `[B, T, K, D]` of the kept layers and last ones `[B, T, D]`; padding is on the right, where a causal
-        model cannot see it."""
-        mask, embeds = mask.to(self.reader.device), self.reader.embed(ids)
-        out = self._decoder(
-            inputs_embeds=embeds,
-            attention_mask=mask.long(),
-            position_ids=positions(mask),
-            output_hidden_states=True,
-            use_cache=False,
-        )
+        model cannot see it, and takes no mask."""
+        embeds = self.reader.embed(ids)
+        out = self._decoder(inputs_embeds=embeds, output_hidden_states=True, use_cache=False)
         states = [embeds, *(out.hidden_states or ())[1:]]
-        return torch.stack([states[layer].to(mask.device) for layer in self.layers], dim=2), out.last_hidden_state
+        return torch.stack([states[layer].to(embeds.device) for layer in self.layers], dim=2), out.last_hidden_state
 
     @cached_property
     def _decoder(self) -> Any:
         """The model's layers up to the last that is kept, which they share with the model itself."""
         decoder: Any = self.reader.model.get_decoder()
-        if self.stops:
+        if (
+            self.stops
+        ):  # a first call lets transformers install what captures states: in each layer once, for the copy too
+            decoder(inputs_embeds=self.reader.embed(torch.zeros(1, 1, dtype=torch.long)), output_hidden_states=True)
             decoder = copy.copy(decoder)
             decoder._modules = {**decoder._modules, "norm": nn.Identity()}  # what comes out is a hidden state
             decoder.config = copy.copy(decoder.config)
