@@ -35,6 +35,18 @@ def held_bytes(cache):
     return sum(part.numel() * part.element_size() for layer in cache.layers for part in (layer.keys, layer.values))
 
 
+def read(reader, text):
+    """Transformers reads a prompt, tokenised first: encoding starts from the text too."""
+    prompt = prompt_of(reader, text)
+    ids = torch.tensor([[*prompt.before, *prompt.slot.ids, *prompt.after]])
+    return ids, reader.model(input_ids=ids, use_cache=True, logits_to_keep=1)
+
+
+def prompt_of(reader, text):
+    """The text with a question about it."""
+    return reader.prompt(Example("", text, "What is it about?", ("it",)), "context")
+
+
 @torch.no_grad()
 def measured(name, encoder, texts):
     """One reader's row: transformers reading the text, encoding, and the reader reading the latents, in turns."""
@@ -49,9 +61,8 @@ def measured(name, encoder, texts):
     times, kept, positions = {part: [] for part in ("text", "text_by_reader", "latents", *wires)}, {}, {}
     for _ in range(ROUNDS):
         for text in texts:
-            prompt = reader.prompt(Example("", text, "What is it about?", ("it",)), "context")
-            ids = torch.tensor([[*prompt.before, *prompt.slot.ids, *prompt.after]])
-            took, out = seconds(lambda ids=ids: reader.model(input_ids=ids, use_cache=True, logits_to_keep=1))
+            prompt = prompt_of(reader, text)
+            took, (ids, out) = seconds(lambda text=text: read(reader, text))
             times["text"].append(took)
             kept["text"], positions["text"] = held_bytes(out.past_key_values), ids.shape[1]
             whole = pad_left([reader.embed(ids[0])])

@@ -8,6 +8,7 @@ layer adds of the others starts at zero. Coarser latents are those of coarser sp
 """
 
 import hashlib
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -72,8 +73,10 @@ class Latents(nn.Module):
         nn.init.zeros_(self.residual.weight)
         nn.init.zeros_(self.residual.bias)
 
-    def forward(self, embeds: Tensor, states: Tensor, sizes: Tensor, count: int) -> Tensor:
-        """Latents `[M, D]` float32 of kept tokens' `embeds [M, D]`, `states [M, 2 K, D]` and `sizes [M]` of spans."""
+    def forward(
+        self, embeds: Tensor, states: Tensor, sizes: Tensor, lengths: Sequence[int], counts: Sequence[int]
+    ) -> Tensor:
+        """Latents `[M, D]` float32 of kept tokens' `embeds [M, D]`, `states [M, 2 K, D]` and `sizes [M]` of spans, of any windows."""
         seen = torch.cat([self.standard(states), F.layer_norm(embeds, embeds.shape[-1:])], dim=1)
         units = self.mix(seen) + sizes.float().log2()[:, None] * self.length
         latents: Tensor = embeds + self.residual(F.gelu(units))
@@ -102,8 +105,14 @@ class Queries(nn.Module):
         self.inner = nn.Linear(width, hidden)
         self.outer = nn.Linear(hidden, width)
 
-    def forward(self, embeds: Tensor, states: Tensor, sizes: Tensor, count: int) -> Tensor:
-        """Latents `[count, D]` float32 of `states [M, 2 K, D]`; `embeds` and `sizes` are not used."""
+    def forward(
+        self, embeds: Tensor, states: Tensor, sizes: Tensor, lengths: Sequence[int], counts: Sequence[int]
+    ) -> Tensor:
+        """Latents float32, `counts` of them for each window, of its `lengths` of `states [M, 2 K, D]`; the rest is not used."""
+        parts = zip(states.split(list(lengths)), counts, strict=True)
+        return torch.cat([self._looked_up(part, count) for part, count in parts])
+
+    def _looked_up(self, states: Tensor, count: int) -> Tensor:
         seen = self.mix(self.standard(states)) + self.places[: len(states)]
         asked = self.queries[:: max(1, -(-len(states) // count))][:count]
         found = self.attention(asked[None], seen[None], seen[None], need_weights=False)[0][0]

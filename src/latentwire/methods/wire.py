@@ -236,19 +236,20 @@ class Wire(Method):
     def _latents(self, parts: Sequence[Sequence[Window]], compression: int) -> list[Tensor]:
         """Latents `[M, d]` of each text, window by window."""
         distinct = list(dict.fromkeys(window for windows in parts for window in windows))
-        spans = dict(zip(distinct, self._spans(distinct), strict=True))
-        made = {window: self._made(window, found, compression) for window, found in spans.items()}
+        made = dict(zip(distinct, self._made(distinct, self._spans(distinct), compression), strict=True))
         return [torch.cat([made[window] for window in windows]) for windows in parts]
 
-    def _made(self, window: Window, spans: Spans, compression: int) -> Tensor:
-        """Latents `[ceil(n / compression), d]` of a window."""
-        reader, count = self.source.reader, -(-len(window) // compression)
+    def _made(self, windows: Sequence[Window], found: Sequence[Spans], compression: int) -> list[Tensor]:
+        """Latents `[ceil(n / compression), d]` of each window, all at once."""
+        reader, counts = self.source.reader, [-(-len(window) // compression) for window in windows]
         if self.pooling == "spans":
-            spans = spans.coarser(count)
-        embeds = reader.embed(torch.tensor(window)[spans.kept]).float() / reader.rms
-        states, sizes = spans.states.to(reader.device).float(), spans.sizes.to(reader.device)
-        latents: Tensor = self._trained["latents"](embeds, states, sizes, count)
-        return latents
+            found = [spans.coarser(count) for spans, count in zip(found, counts, strict=True)]
+        ids = torch.cat([torch.tensor(window)[spans.kept] for window, spans in zip(windows, found, strict=True)])
+        embeds = reader.embed(ids).float() / reader.rms
+        states = torch.cat([spans.states for spans in found]).to(reader.device).float()
+        sizes = torch.cat([spans.sizes for spans in found]).to(reader.device)
+        latents: Tensor = self._trained["latents"](embeds, states, sizes, [len(spans.kept) for spans in found], counts)
+        return list(latents.split(counts))
 
     def _spans(self, windows: Sequence[Window]) -> list[Spans]:
         if self._store is not None and not self._store.missing(windows):
