@@ -9,7 +9,7 @@
 #   light                           wires/light as the part facts takes wires/facts, without tuned rungs, and the two beside each other
 #   dedicated                       one wire for both readers, for each alone, and each attached to the other's: ALONE steps a reader
 #   hotpotqa                        the wire of the part real, as trained there, on contexts of some 1,300 tokens, as they come
-#   codecs                          what fp32, int8, int4 and learnt codes cost wires/facts, and wires/real where it is
+#   codecs                          what fp32, int8, int4 and learnt codes cost wires/facts and wires/real
 #   demo                            recipes/wire_demo.yaml
 set -eu
 cd "$(dirname "$0")/.."
@@ -184,14 +184,11 @@ for part in $PARTS; do
     codecs)
       for shipped in facts real; do
         case $shipped in
-          facts) recipe=recipes/wire_facts.yaml train='data.limit=3200' ;;
-          real) recipe=recipes/wire.yaml train="$WIKI data.limit=400" ;;
+          facts) set -- recipes/wire_facts.yaml data.limit=3200 ;;
+          real) set -- recipes/wire.yaml "$WIKI" data.limit=400 ;;
         esac
-        if [ -e "wires/$shipped" ]; then
-          # shellcheck disable=SC2086
-          .venv/bin/python runs/codecs.py "wires/$shipped" $recipe $train --readers smollm2-135m gemma-3-270m --questions 100 \
-            --command "DATA=<folder> PARTS=codecs runs/wire.sh"
-        fi
+        .venv/bin/python runs/codecs.py "wires/$shipped" "$@" --readers smollm2-135m gemma-3-270m --questions 100 \
+          --command "DATA=<folder> PARTS=codecs runs/wire.sh"
       done
       ;;
     demo)
