@@ -49,7 +49,8 @@ def prompt_of(reader, text):
 
 @torch.no_grad()
 def measured(name, encoder, texts):
-    """One reader's row: transformers reading the text, encoding, and the reader reading the latents, in turns."""
+    """One reader's row: transformers reading the text, encoding, and the reader reading the latents, in turns. Wires are untrained: their keepers choose by
+    surprise or rarity, without the product that a learnt one adds."""
     reader = encoder if name == encoder.name else load_reader(name, shots=0)
     wires = {
         part: Wire(encoder=encoder.source, compressions=(COMPRESSION,), layers=layers)
@@ -62,25 +63,26 @@ def measured(name, encoder, texts):
     for _ in range(ROUNDS):
         for text in texts:
             prompt = prompt_of(reader, text)
-            took, (ids, out) = seconds(lambda text=text: read(reader, text))
-            times["text"].append(took)
+            spent, (ids, out) = seconds(lambda text=text: read(reader, text))
+            times["text"].append(spent)
             kept["text"], positions["text"] = held_bytes(out.past_key_values), ids.shape[1]
             whole = pad_left([reader.embed(ids[0])])
             times["text_by_reader"].append(seconds(lambda whole=whole: reader.prefill(whole))[0])
             for part, method in wires.items():
-                took, latents = seconds(lambda prompt=prompt, method=method: method.encode([prompt.slot], reader))
-                times[part].append(took)
+                spent, latents = seconds(lambda prompt=prompt, method=method: method.encode([prompt.slot], reader))
+                times[part].append(spent)
             inputs = reader.lay_in([prompt], method.prefix(latents, reader))
             whole = Inputs(inputs.embeds, inputs.mask)  # nothing of it read before
-            took, state = seconds(lambda whole=whole: reader.prefill(whole))
-            times["latents"].append(took)
+            spent, state = seconds(lambda whole=whole: reader.prefill(whole))
+            times["latents"].append(spent)
             kept["latents"], positions["latents"] = held_bytes(state.cache), int(state.mask.sum())
     needed = {part: cache_bytes(reader.model.config, positions[part], reader.dtype.itemsize) for part in kept}
-    text, own, latents, encode, light = (np.array(took) for took in times.values())
+    took = {part: np.array(times[part]) for part in times}
+    text, latents, encode, light = (took[part] for part in ("text", "latents", "encode", "light_encode"))
     return {
         "comparison": f"{reader.name}, {positions['text']:,} positions",
         "text_seconds": float(np.median(text)),
-        "text_by_reader_seconds": float(np.median(own)),
+        "text_by_reader_seconds": float(np.median(took["text_by_reader"])),
         "latents_seconds": float(np.median(latents)),
         "encode_seconds": float(np.median(encode)),
         "light_encode_seconds": float(np.median(light)),

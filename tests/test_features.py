@@ -78,9 +78,8 @@ def test_spans_end_at_the_tokens_that_are_kept_and_hold_the_models_own_hidden_st
 @pytest.mark.parametrize("layers", [(0,), (1,), (0, 1)])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_an_encoder_that_stops_early_sees_the_models_own_states_and_keeps_rare_words_first(tmp_path, family, layers):
-    reader = load_reader(
-        str(save_tiny(tmp_path / "tiny", family)), dtype="float32"
-    )  # of which no other encoder was made before
+    folder = str(save_tiny(tmp_path / "tiny", family))
+    reader = load_reader(folder, dtype="float32")  # no other encoder was made of it before
     encoder, whole = Encoder(reader, layers, window=32), Encoder(reader, spaced_layers(reader), window=32)
     windows, further = windows_of(encoder), []
     watch = reader.model.model.layers[max(layers)].register_forward_hook(lambda *_: further.append(True))

@@ -168,10 +168,11 @@ def prompts_of(server: Served, made: list[tuple[str, str]], way: str) -> list[di
 def load(given: argparse.Namespace) -> list[dict[str, Any]]:
     """One row for each length and way."""
     rows = []
+    made = {tokens: contexts(tokens, given.reader) for tokens, _ in LOADS}
     for wire, ways in WAYS.items():
         with served(wire, given.reader, "--running", "32", "--waiting", "64") as server:
             for (tokens, clients), way in itertools.product(LOADS, ways):
-                prompts = prompts_of(server, contexts(tokens, given.reader), way)
+                prompts = prompts_of(server, made[tokens], way)
                 expected = alone(server, prompts, given.reader)
                 records = asked(server, given.locust, prompts, given.reader, clients, given.requests)
                 name = f"{tokens} tokens, {clients} clients, {way}, {wire}"

@@ -208,9 +208,8 @@ class Encoder:
     def _decoder(self) -> Any:
         """The model's layers up to the last that is kept, which they share with the model itself."""
         decoder: Any = self.reader.model.get_decoder()
-        if (
-            self.stops
-        ):  # a first call lets transformers install what captures states: in each layer once, for the copy too
+        if self.stops:
+            # A first call lets transformers install what captures states: in each layer once, for the copy too.
             decoder(inputs_embeds=self.reader.embed(torch.zeros(1, 1, dtype=torch.long)), output_hidden_states=True)
             decoder = copy.copy(decoder)
             decoder._modules = {**decoder._modules, "norm": nn.Identity()}  # what comes out is a hidden state

@@ -5,7 +5,7 @@
 
 Tokens are ranked by their word, not alone. Of a rare name the first token surprises most and the last ones hardly, for a model that reads them
 one after the other; of a reader that gets the first alone they are lost, and it skips what lies between two tokens that stand
-side by side.
+side by side. Where the model stops too early to foresee a token, how rare the token is takes the place of its surprise.
 """
 
 from functools import lru_cache

@@ -76,7 +76,8 @@ class Latents(nn.Module):
     def forward(
         self, embeds: Tensor, states: Tensor, sizes: Tensor, lengths: Sequence[int], counts: Sequence[int]
     ) -> Tensor:
-        """Latents `[M, D]` float32 of kept tokens' `embeds [M, D]`, `states [M, 2 K, D]` and `sizes [M]` of spans, of any windows."""
+        """Latents `[M, D]` float32 of kept tokens' `embeds [M, D]`, `states [M, 2 K, D]` and `sizes [M]` of spans, of any windows:
+        how many of each (`lengths`, `counts`) does not matter."""
         seen = torch.cat([self.standard(states), F.layer_norm(embeds, embeds.shape[-1:])], dim=1)
         units = self.mix(seen) + sizes.float().log2()[:, None] * self.length
         latents: Tensor = embeds + self.residual(F.gelu(units))
