@@ -2,7 +2,7 @@
 # The wire's figures: DATA=<folder> [PARTS="..."] runs/wire.sh. A part goes on where it was stopped with RESUME=--resume. Parts:
 #   pretrain-facts, pretrain-real   wires/facts, which ships, and from it wires/real: PRETRAIN steps of 8 questions with both readers (on
 #                                   Wikipedia alone), some for another adapter for Gemma alone, then more with both (on reddit too)
-#   pretrain-light                  wires/light, which ships: as many steps from nothing, with an encoder that stops after two layers
+#   pretrain-light                  wires/light, which ships: as many steps from nothing, with an encoder that stops after its first layer
 #   llmlingua-facts, llmlingua-real the contexts of the next two as LLMLingua shortens them, in an environment of its own
 #   facts, real                     the whole ladder: STEPS more of 8 questions from those wires, tuned rungs trained as long;
 #                                   LLMLingua's rungs only where the part before ran
@@ -24,7 +24,7 @@ BRIEF='[no context, full text, raw embeddings, wire 4x, wire 8x, "wire 4x, shuff
 BARE='[no context, full text, raw embeddings, wire 4x, "wire 4x, shuffled", "wire 4x, zero"]'
 ONE='[no context, full text, raw embeddings, wire 4x]'
 WIKI="data.train=[{name: squad, path: ${DATA:-}/squadshifts_wiki.json}]"
-LIGHT='method.layers=[1, 2]'
+LIGHT='method.layers=[0, 1]'
 GEMMA='{name: gemma-3-270m, style: plain, shots: 2}'
 
 wire() { # name, then what latentwire takes
