@@ -1,11 +1,12 @@
 """What each codec costs a trained wire: results/<dataset>/wire--codecs.json.
 
-    python runs/codecs.py WIRE RECIPE [key=value ...] --readers NAME [...] --questions N --command "..."
+    python runs/codecs.py WIRE RECIPE [key=value ...] --readers NAME [...] --questions N [--dtype float32] --command "..."
 
 WIRE is a wire's folder; the recipe names the evaluation data and the texts that codebooks are learnt from (its training contexts). For
 each reader, compression and codec one row: F1, answer NLL, how much of it is lost against fp16 (paired, over contexts, as a share of
 fp16's) and how many answers are the same, beside the bytes of a context. Text stands there in its own codec. What was measured is kept in
-out/codecs-<dataset>.jsonl: run again, it goes on from there.
+out/codecs-<dataset>.jsonl: run again, it goes on from there. Readers that round to bfloat16 answer otherwise now and then for no fault of a
+codec's: with --dtype float32 the file is results/<dataset>/wire--codecs-float32.json.
 """
 
 import argparse
@@ -55,7 +56,7 @@ class Coded(Method):
         """As the wire encodes, in the codec."""
         new = list(dict.fromkeys(slot.text for slot in slots if slot.text not in self.made))
         if new:
-            self.made |= dict(zip(new, self.wire.encode(new, self.compression), strict=True))
+            self.made |= dict(zip(new, self.wire.encode(new, self.compression, "fp32"), strict=True))
         found = [self.made[slot.text] for slot in slots]
         return [self.books.coded(one) if self.books else replace(one, codec=self.codec) for one in found]
 
@@ -129,6 +130,7 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*")
     parser.add_argument("--readers", nargs="+", required=True)
     parser.add_argument("--questions", type=int, required=True)
+    parser.add_argument("--dtype", default="auto", help="what the readers compute in")
     parser.add_argument("--command", required=True)
     parser.add_argument("--results", type=Path, default=ROOT / "results")
     given = parser.parse_args()
@@ -137,16 +139,15 @@ def main() -> None:
     texts = list(dict.fromkeys(example.context for example in training_examples(recipe)))
     bootstrap = PairedBootstrap([context_hash(example.context) for example in examples], 10_000)
     dataset = Path(str(recipe.data.eval.get("path", recipe.data.eval["name"]))).stem
-    kept = Kept(
-        ROOT / "out" / f"codecs-{dataset}.jsonl", f"{wire.method.space} {json.dumps(dump(recipe), sort_keys=True)}"
-    )
+    identity = f"{wire.method.space} {given.dtype} {json.dumps(dump(recipe), sort_keys=True)}"
+    kept = Kept(ROOT / "out" / f"codecs-{dataset}.jsonl", identity)
     found, rows = kept.found(), []
     made: dict[int, dict[str, Latent]] = {compression: {} for compression in wire.method.compressions[:2]}
     with (bars := Bars(Console(stderr=True))).bars:
         vectors = vectors_of(wire, texts, bars.task("encoding what codebooks are learnt from"))
         books = [learn(vectors, size) for size in SIZES]
         for name in given.readers:
-            reader = wire.open_reader(name)
+            reader = wire.open_reader(name, given.dtype)
             evaluator = Evaluator(reader, examples, recipe.eval.batch, recipe.eval.max_new_tokens)
 
             def measure(called: str, method: Method, evaluator: Evaluator = evaluator) -> RungResult:
@@ -173,6 +174,7 @@ def main() -> None:
         "meta": {
             "what": "codecs of one trained wire: NLL lost and same answers are against fp16 at the same compression",
             "peer": "fp16",
+            "reader_dtype": given.dtype,
             "recipe": portable(dump(recipe)),
             "wire": wire.method.space,
             "codebooks": f"learnt from {len(texts)} training contexts, 4x, 8x and 16x together",
@@ -181,7 +183,8 @@ def main() -> None:
         },
         "rows": rows,
     }
-    path = given.results / dataset / "wire--codecs.json"
+    variant = "codecs" if given.dtype == "auto" else f"codecs-{given.dtype}"
+    path = given.results / dataset / f"wire--{variant}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(rounded(result), indent=1, sort_keys=True, ensure_ascii=False) + "\n")
     print(path)

@@ -9,7 +9,7 @@
 #   light                           wires/light as the part facts takes wires/facts, without tuned rungs, and the two beside each other
 #   dedicated                       one wire for both readers, for each alone, and each attached to the other's: ALONE steps a reader
 #   hotpotqa                        the wire of the part real, as trained there, on contexts of some 1,300 tokens, as they come
-#   codecs                          what fp32, int8, int4 and learnt codes cost wires/facts and wires/real
+#   codecs                          what fp32, int8, int4 and learnt codes cost wires/facts and wires/real, whose readers compute in bfloat16 or float32
 #   demo                            recipes/wire_demo.yaml
 set -eu
 cd "$(dirname "$0")/.."
@@ -187,8 +187,10 @@ for part in $PARTS; do
           facts) set -- recipes/wire_facts.yaml data.limit=3200 ;;
           real) set -- recipes/wire.yaml "$WIKI" data.limit=400 ;;
         esac
-        .venv/bin/python runs/codecs.py "wires/$shipped" "$@" --readers smollm2-135m gemma-3-270m --questions 100 \
-          --command "DATA=<folder> PARTS=codecs runs/wire.sh"
+        for dtype in auto float32; do
+          .venv/bin/python runs/codecs.py "wires/$shipped" "$@" --readers smollm2-135m gemma-3-270m --questions 100 --dtype $dtype \
+            --command "DATA=<folder> PARTS=codecs runs/wire.sh"
+        done
       done
       ;;
     demo)

@@ -110,3 +110,11 @@ def test_zero_vectors_and_no_vectors_survive_the_wire(name):
     for payload in (np.zeros((2, 3), dtype=np.float32), np.zeros((0, 3), dtype=np.float32)):
         received, _ = transmit(Latent(payload, name, "s", 2))
         np.testing.assert_array_equal(received.payload, payload)
+
+
+@pytest.mark.parametrize("name", ["fp32", "fp16", "int8", "int4"])
+@given(hundredths=hnp.arrays(np.int32, (2, 40), elements=st.integers(-(10**6), 10**6)))
+def test_what_was_received_is_sent_on_without_further_loss(name, hundredths):
+    received, _ = transmit(Latent((hundredths / 100).astype(np.float32), name, "s", 3))
+    again, _ = transmit(received)
+    np.testing.assert_array_equal(again.payload, received.payload)

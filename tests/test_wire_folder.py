@@ -201,6 +201,17 @@ def test_wrong_texts_compressions_and_latents_are_refused(trained, home):
         reader.answer(wire.prefix(long, reader), QUESTION)
 
 
+def test_what_encode_gives_is_what_another_process_receives(trained):
+    wire = lw.Wire.load(trained)
+    exact = wire.encode([TEXT], codec="fp32")[0]
+    for codec in (None, "fp16", "int8", "int4"):
+        latent = wire.encode([TEXT], codec=codec)[0]
+        received = lw.unpack(lw.pack(latent)).latent()
+        assert latent.codec == received.codec == (codec or "int4")
+        np.testing.assert_array_equal(latent.payload, received.payload)
+        assert 0 < np.abs(latent.payload - exact.payload).max() < 0.2 * np.abs(exact.payload).max()
+
+
 @pytest.mark.parametrize("text", ["a", TEXT, TEXT + " It"])
 def test_any_length_is_encoded_once_and_counted(trained, text):
     wire = lw.Wire.load(trained)
@@ -213,8 +224,8 @@ def test_any_length_is_encoded_once_and_counted(trained, text):
 def test_appending_encodes_what_is_new_and_gives_the_latent_of_the_whole(trained, compression, monkeypatch):
     wire = lw.Wire.load(trained)
     text, added = " ".join([TEXT] * 40), " " + " ".join([QUESTION] * 30)
-    latent = wire.encode([text], compression)[0]
-    whole = wire.encode([text + added], compression)[0]
+    latent = wire.encode([text], compression, "fp32")[0]
+    whole = wire.encode([text + added], compression, "fp32")[0]
     read = []
     encode = wire.method.source.spans
     monkeypatch.setattr(

@@ -40,9 +40,7 @@ def encode(
     files: Annotated[list[Path], typer.Argument(help="Text files, one document each.", show_default=False)],
     out: Annotated[Path, typer.Option("--out", "-o", help="The file of latents to write.")],
     compression: Annotated[int | None, typer.Option(help="One that the wire serves; its own if not given.")] = None,
-    codec: Annotated[
-        str | None, typer.Option(help="fp32, fp16, int8, int4, or pq; the wire's own if not given.")
-    ] = None,
+    codec: Annotated[str | None, typer.Option(help="fp32, fp16, int8, int4 (if not given), or pq.")] = None,
     key: Key = None,
     force: Force = False,
     resume: Resume = False,

@@ -22,7 +22,7 @@ class EncodeBatch:
     Args:
         wire: A wire's folder, or its name on the hub, where the worker finds it.
         compression: One that the wire serves; its own if None.
-        codec: One that it sends in; its own if None.
+        codec: One that it sends in; int4 if None.
         key: Signs messages, if given.
     """
 

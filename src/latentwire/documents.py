@@ -19,7 +19,7 @@ from latentwire.latent import FloatArray, Latent
 from latentwire.latent_files import read_messages
 from latentwire.reader.gguf import cache_dir
 from latentwire.remembered import remembering
-from latentwire.wire import Form, Wire
+from latentwire.wire import DEFAULT_CODEC, Form, Wire
 from latentwire.wire_format import digest, pack
 from latentwire.wire_header import Header
 from latentwire.wired import read_contexts
@@ -75,7 +75,7 @@ def encode_documents(
         LatentError: A codec that it does not send in.
         RunError: The file cannot be written.
     """
-    way = _Way(wire, compression or wire.method.compression, codec or wire.method.wire_dtype, key)
+    way = _Way(wire, compression or wire.method.compression, codec or DEFAULT_CODEC, key)
     partial = out.with_name(out.name + ".partial")
     if out.exists() or (partial.exists() and not resume):
         raise DataError(f"{out} was begun or is there already; add --resume to go on with it or --force to replace it")
@@ -138,7 +138,7 @@ def latent_vectors(wire: Wire, texts: Sequence[str], progress: Callable[[float, 
         progress(first / len(texts), "")
         with remembering():  # a text is read once for all compressions
             for size in wire.method.compressions:
-                found += [latent.payload for latent in wire.encode(texts[first : first + BATCH], size)]
+                found += [latent.payload for latent in wire.encode(texts[first : first + BATCH], size, "fp32")]
     progress(1.0, "")
     return np.concatenate(found).astype(np.float32)
 
