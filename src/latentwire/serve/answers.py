@@ -4,18 +4,16 @@ import asyncio
 import json
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 from fastapi import Request as HttpRequest
 
-from latentwire.errors import LatentWireError
 from latentwire.serve.messages import Laid
 from latentwire.serve.meters import Meters
 from latentwire.serve.schemas import Sampling
-from latentwire.serve.work import Job, Piece, Request, Working
+from latentwire.serve.work import Piece, Request, Working
 
 GLANCE_SECONDS = 0.1  # between two looks at whether a client is still there
 MOST_TOKENS = 64  # of an answer whose length was not asked for
@@ -144,35 +142,6 @@ async def streamed(answering: Answering, http: HttpRequest, meters: Meters, usag
         yield "data: [DONE]\n\n"
     except ClientGoneError:
         return
-
-
-async def in_engine(engine: Working, work: Callable[[], Any]) -> Any:
-    """The result of work that the models' thread does, once it is its turn.
-
-    Raises:
-        BusyError: The line is full.
-        LatentWireError, RuntimeError: As the work does.
-    """
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[Any] = loop.create_future()
-
-    def settle(set_it: Callable[[], None]) -> None:
-        loop.call_soon_threadsafe(lambda: None if future.done() else set_it())
-
-    def act() -> None:
-        try:
-            found = work()
-        except LatentWireError as error:
-            settle(partial(future.set_exception, error))
-            return
-        settle(lambda: future.set_result(found))
-
-    job = Job(act, lambda problem: settle(lambda: future.set_exception(RuntimeError(problem))))
-    engine.submit(job)
-    try:
-        return await future
-    finally:
-        job.cancelled = True
 
 
 async def _pieces(answering: Answering, http: HttpRequest, meters: Meters) -> AsyncIterator[Piece]:

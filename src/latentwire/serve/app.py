@@ -20,7 +20,8 @@ from latentwire import __version__
 from latentwire.errors import LatentError, NotStoredError, RequestError, UnknownReaderError
 from latentwire.latent import Latent
 from latentwire.reader import Reader
-from latentwire.serve.answers import Answering, ClientGoneError, finished, in_engine, streamed, submit
+from latentwire.serve.answers import Answering, ClientGoneError, finished, streamed, submit
+from latentwire.serve.encoding import Encodings
 from latentwire.serve.engine import Engine
 from latentwire.serve.guards import BodyLimit, Keys, add_errors, envelope, refusal
 from latentwire.serve.messages import Laid, Receiver, continued, laid_out
@@ -79,6 +80,7 @@ class Server:
     ) -> None:
         self.wire, self.readers, self.store, self.settings = wire, dict(readers), store, settings
         self.engine = engine or Engine(self.readers, settings.most_running, settings.most_waiting)
+        self.encodings = Encodings(wire, self.engine)
         self.meters = Meters(self.engine)
         self.receiver = Receiver(store.get, settings.secret, settings.limits)
 
@@ -185,9 +187,7 @@ def _latent_routes(app: FastAPI, server: Server) -> None:
         cached = message is not None
         if message is None:
             with server.meters.encode.time():
-                (latent,) = await in_engine(
-                    server.engine, lambda: server.wire.encode([body.text], body.compression, body.codec)
-                )
+                latent = await server.encodings.latent(body.text, body.compression, body.codec)
             message = await asyncio.to_thread(server.message, body, latent)
         answer: dict[str, Any] = {"object": "latent", "id": None}
         if body.store:

@@ -113,8 +113,8 @@ class Engine:
             if isinstance(work, Request):
                 self._next[work.reader].append(work)
                 continue
-            work.run()
-            return
+            if work.run():
+                return
 
     def _guarded(self, name: str, act: Callable[[str], None]) -> None:
         """What goes wrong in one batch ends its requests, not the server."""

@@ -60,21 +60,21 @@ class Request:
 
 @dataclass(eq=False)
 class Job:
-    """Any other work in the models' thread, such as encoding."""
+    """Any other work in the models' thread, such as encoding.
 
-    work: Callable[[], None]
-    failed: Callable[[str], None]
-    cancelled: bool = False
+    Attributes:
+        work: Does it, and tells whether there was anything to do.
+    """
 
-    def run(self) -> None:
-        """Do it, unless nobody waits for it any more; what goes wrong in it is told, not raised."""
-        if self.cancelled:
-            return
+    work: Callable[[], bool]
+
+    def run(self) -> bool:
+        """Do it; whether there was anything to do. What it raises is logged, and ends nobody else's work."""
         try:
-            self.work()
-        except (LatentWireError, RuntimeError, MemoryError) as error:
+            return self.work()
+        except (LatentWireError, RuntimeError, MemoryError):
             log.exception("a job failed")
-            self.failed(str(error))
+            return True
 
 
 def closing() -> ClosingError:
