@@ -15,6 +15,7 @@ from latentwire.methods import id_tensor
 from latentwire.reader import Reader
 
 LATENTS_AT_ONCE = 512  # each is compared with every token of the encoder
+SCORES_AT_ONCE = 8  # latents whose scores of all tokens stay in a core's cache
 FEWEST = 10  # one of so many tokens must be the reader's too
 ABSENT = -1  # in place of a token, where a text is spelt by fewer than the longest
 
@@ -49,9 +50,9 @@ class Dictionary:
         self.weight = encoder.model.get_input_embeddings().weight  # not a copy: it may be large
         some = id_tensor(list(spelt))[:1]
         scale = float(encoder.embed(some).norm() / self.weight[some].norm())  # some models scale what they look up
-        self.unit = encoder.rms / scale
         lengths = torch.cat([rows.square().sum(dim=1) for _, rows in encoder.table()]) / encoder.rms**2
-        self.halves = torch.where(sizes.to(lengths.device) > 0, lengths / 2, torch.inf)
+        halves = lengths / 2 * encoder.rms / scale  # as products are: of latents in units, and embeddings that are not
+        self.halves = torch.where(sizes.to(lengths.device) > 0, halves, torch.inf)
 
     @torch.no_grad()
     def spell(self, latents: Tensor, reader: Reader) -> Tensor:
@@ -68,8 +69,8 @@ class Dictionary:
     def _nearest(self, latents: Tensor) -> Tensor:
         """The token that each latent is nearest to, `[M]`: the largest product, less half of the squared length."""
         products = latents.to(self.weight.dtype) @ self.weight.T
-        nearest: Tensor = (products.float() / self.unit - self.halves).argmax(dim=1)
-        return nearest
+        few = products.split(SCORES_AT_ONCE)
+        return torch.cat([some.float().sub_(self.halves).argmax(dim=1) for some in few])
 
 
 def _texts(reader: Reader) -> dict[int, str]:
