@@ -1,6 +1,7 @@
 """The report: rows to verdict, tables, charts and pages, from result files written here."""
 
 import dataclasses
+import itertools
 import json
 import re
 import subprocess
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from latentwire.errors import RunError
-from latentwire.report.charts import Point, ladder_chart, lines_chart, sweep_chart
+from latentwire.report.charts import Point, ladder_chart, lines_chart, positions_chart, sweep_chart
 from latentwire.report.report import price_sentence, write_report
 from latentwire.report.rows import FLOOR, RAW, TEXT, Row
 from latentwire.report.sweep import SweepPoint, write_sweep_report
@@ -203,6 +204,19 @@ def test_labels_of_lines_that_are_close_turn_away_from_each_other(floor: float, 
     svg = ladder_chart([make_row(FLOOR, f1=floor), make_row(RAW, f1=raw)], "ladder-1")
     anchors = {name: anchor for anchor, name in re.findall(r"text-anchor: (\w+)[^>]*>(floor|raw)</text>", svg)}
     assert anchors == ({"floor": "end", "raw": "start"} if floor < raw else {"floor": "start", "raw": "end"})
+
+
+def test_numbers_of_rungs_at_one_place_stand_apart_and_beside_the_axes() -> None:
+    rows = [make_row(FLOOR, num_positions=0.0, f1=0.0), *(make_row(num_positions=40.0, f1=0.2) for _ in range(11))]
+    svg = positions_chart([*rows, make_row(TEXT, num_positions=160.0, f1=0.6)], "positions-1")
+    found = re.findall(
+        r"""text-anchor: middle; fill: (?:var|currentC)[^>]* x="([\d.]+)" y="([\d.]+)"[^>]*>(\d+)<""", svg
+    )
+    places = {int(number): (float(x), float(y)) for x, y, number in found if number.isdigit()}
+    one = [places[number] for number in range(2, 13)]
+    assert len({round(x) for x, _ in one}) == 2
+    assert all(abs(x - other) + abs(y - far) > 9 for (x, y), (other, far) in itertools.combinations(one, 2))
+    assert places[1][0] > float(re.findall(r'd="M ([\d.]+) ', svg)[0])
 
 
 def test_chart_escapes_names_and_never_reads_them_as_formulas() -> None:

@@ -18,6 +18,7 @@ from latentwire.report.rows import FLOOR, RAW, Row
 from latentwire.report.svg import DASHES, INK, MARKERS, SERIES, STYLE, new_figure, to_svg
 
 MAX_POINTS = 200
+BESIDE = 4  # marks whose numbers have room on one side
 
 
 @dataclass(frozen=True)
@@ -62,15 +63,15 @@ def positions_chart(rows: Sequence[Row], name: str) -> str:
     """
     with matplotlib.rc_context(STYLE):
         figure, axes = new_figure(3.4)
-        for place, row in enumerate(rows, start=1):
+        for row in rows:
             color, marker = _look(row)
             x = row.num_positions or 0.0
             if row.f1_low is not None and row.f1_high is not None:
                 axes.plot([x, x], [row.f1_low, row.f1_high], color=color, linewidth=1.0, alpha=0.6)
             axes.plot([x], [row.f1], color=color, linestyle="none", marker=marker, markersize=5)
-            axes.annotate(str(place), (x, row.f1), xytext=(5, 3), textcoords="offset points", color=color)
         axes.set_xlim(left=0)
         axes.set_ylim(bottom=0)
+        _number(axes, rows)
         axes.set_xlabel("reader positions")
         axes.set_ylabel("F1")
         axes.grid(axis="both")
@@ -165,6 +166,30 @@ def _draw_lines(axes: Axes, rows: Sequence[Row]) -> None:
         axes.axvline(row.f1, color=INK, linewidth=0.9, linestyle=dash, zorder=0)
         top = ("data", "axes fraction")
         axes.annotate(label, (row.f1, 1), (right, 2), xycoords=top, textcoords="offset points", ha=side, va="bottom")
+
+
+def _number(axes: Axes, rows: Sequence[Row]) -> None:
+    """The rungs' numbers beside their marks; apart where marks stand together, and where many do, right and left in turn."""
+    (_, right), (_, top) = axes.get_xlim(), axes.get_ylim()
+    away, apart = 0.055 * right, 0.05 * top
+    numbered = [(row.num_positions or 0.0, row.f1, place, row) for place, row in enumerate(rows, start=1)]
+    together: list[list[tuple[float, float, int, Row]]] = []
+    for mark in sorted(numbered, key=lambda mark: mark[:3]):
+        if not together or mark[0] - together[-1][-1][0] > away:
+            together.append([])
+        together[-1].append(mark)
+    for marks in together:
+        sides = [marks[-1][0] + away, marks[0][0] - away]
+        lowest = [0.0, 0.0]
+        alone = len(marks) == 1 and sides[1] > away / 2  # its number on the left: others' stand on the right
+        for turn, (x, f1, place, row) in enumerate(sorted(marks, key=lambda mark: mark[1])):
+            side, (color, _) = turn % 2 if len(marks) > BESIDE else int(alone), _look(row)
+            height = max(f1, lowest[side])
+            lowest[side] = height + apart
+            line = {"arrowstyle": "-", "color": color, "linewidth": 0.5, "shrinkA": 0, "shrinkB": 3}
+            axes.annotate(
+                str(place), (x, f1), (sides[side], height), color=color, va="center", ha="center", arrowprops=line
+            )
 
 
 def _draw_series(axes: Axes, index: int, title: str, points: Sequence[Point], places: Mapping[str, float]) -> None:
